@@ -1,0 +1,64 @@
+# Fairway: make is the menu. `make help` lists it.
+
+GO       ?= go
+SHELL    := /bin/bash
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 10m
+IMAGE    ?= fairway:$(VERSION)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+
+# Debian packages that tests and demo call: name of a program, then its package.
+TOOLS := iptables:iptables ipset:ipset nft:nftables conntrack:conntrack ip:iproute2 \
+	sysctl:procps tcpdump:tcpdump etcd:etcd-server gcc:gcc
+DEMO_TOOLS := iptables:iptables ip:iproute2
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+
+# missing prints the packages of the programs in $(1) that are not installed.
+missing = $(strip $(foreach t,$(1),$(if $(shell PATH=$$PATH:/usr/sbin:/sbin command -v $(firstword $(subst :, ,$(t)))),,$(lastword $(subst :, ,$(t))))))
+# install installs those packages and says so; a no-op if none is missing.
+define install
+@m="$(call missing,$(1))"; if [ -n "$$m" ]; then \
+	echo "installing Debian packages: $$m"; \
+	$(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$m >/dev/null; \
+fi
+endef
+
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test image bench lint fuzz
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build the static binary bin/fairway
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/fairway ./cmd/fairway
+
+demo: build ## show real connections through every kind of Service address, in network namespaces (root)
+	$(call install,$(DEMO_TOOLS))
+	$(SUDO) bin/fairway demo
+
+test: ## everything CI runs: vet, unit, goldens, real packets, real API server (root)
+	$(call install,$(TOOLS))
+	$(GO) version
+	$(GO) vet ./...
+	REQUIRE=all $(GO) test -race -timeout 30m ./...
+
+lint: ## gofmt, go vet and staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+fuzz: ## run each fuzz target for FUZZTIME (default 10m)
+	@set -e; for f in $$(git ls-files '*_test.go'); do \
+		for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
+			echo "== $$t in ./$$(dirname $$f)"; \
+			$(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f); \
+		done; \
+	done
+
+bench: ## Go benchmarks of every package
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+image: ## build the container image (docker)
+	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) -t $(IMAGE) .
