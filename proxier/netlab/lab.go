@@ -1,0 +1,4 @@
+package netlab
+
+// A Lab is a cluster of network namespaces.
+type Lab struct{}
