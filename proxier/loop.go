@@ -13,16 +13,18 @@ import (
 type Loop struct {
 	Feed    *Feed
 	Backend Backend
-	// MinInterval is the least time between the ends of one Apply and the start of the next.
+	// MinInterval is the least time between the end of one Apply and the start of the next.
 	MinInterval time.Duration
-	// Resync is the longest time without reading the kernel again; 0 for never. If reading is
-	// slow, Loop waits longer, so that it spends at most about 1 % of its time on it.
+	// Resync is the longest time without reading the kernel again, however many changes come
+	// meanwhile; 0 for never. If reading is slow, Loop waits longer, so that it spends at most
+	// about 1 % of its time on it.
 	Resync time.Duration
 	// MaxBackoff bounds the wait after a failed Apply; 0 means 30 s. The first wait is 100 ms.
 	MaxBackoff time.Duration
 	// Applied, if set, is told of every Apply, in Run's goroutine.
 	Applied func(Applied)
-	// Log receives a line per Apply that changed something or failed. Nil means slog.Default.
+	// Log receives a line per Apply that changed something or failed, and one every few seconds
+	// while a long Apply runs. Nil means slog.Default.
 	Log *slog.Logger
 }
 
@@ -40,58 +42,69 @@ const (
 	firstBackoff     = 100 * time.Millisecond
 	defaultBackoff   = 30 * time.Second
 	resyncWorkFactor = 100 // resync costs at most 1/100 of the time
+	progressInterval = 5 * time.Second
 )
 
-// Run applies snapshots until ctx is done, then returns nil. The data plane keeps working.
+// Run applies snapshots until ctx is done. The data plane keeps working afterwards.
 func (l *Loop) Run(ctx context.Context) {
 	log := l.Log
 	if log == nil {
 		log = slog.Default()
 	}
 	log = log.With("backend", l.Backend.Name())
-	var prev *Snapshot
-	var backoff time.Duration
-	resync := l.Resync
+	var (
+		prev    *Snapshot
+		backoff time.Duration
+		resync  <-chan time.Time // nil: never
+	)
 	for {
 		want, changed := l.Feed.Current()
 		if want == nil {
-			if !wait(ctx, changed, 0) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+				continue
+			}
+		}
+		res := l.apply(ctx, log, prev, want)
+		if ctx.Err() != nil {
+			return
+		}
+		if res.Err != nil {
+			backoff = min(max(2*backoff, firstBackoff), l.maxBackoff())
+			// Half of the wait is random, so that the nodes of a cluster do not retry together.
+			pause := max(l.MinInterval, backoff/2+rand.N(backoff/2+1))
+			log.Error("apply failed; the old state stays where the new one could not be written",
+				"revision", want.Revision, "err", res.Err, "retry", pause)
+			if !sleep(ctx, pause) {
 				return
 			}
 			continue
 		}
-		res := l.apply(ctx, prev, want)
-		if ctx.Err() != nil && res.Err != nil {
+		if !res.Changes.IsZero() {
+			log.Info("applied", "revision", want.Revision, "frontends", len(want.Frontends),
+				"added", res.Changes.Added, "updated", res.Changes.Updated,
+				"removed", res.Changes.Removed, "lines", res.Changes.Lines, "took", res.Took)
+		}
+		if l.Resync > 0 && (res.Changes.Full || prev == nil) {
+			resync = time.After(max(l.Resync, resyncWorkFactor*res.Took))
+		}
+		prev, backoff = want, 0
+		if !sleep(ctx, l.MinInterval) {
 			return
 		}
-		pause, idle := l.MinInterval, changed
-		if res.Err != nil {
-			backoff = min(max(2*backoff, firstBackoff), l.maxBackoff())
-			pause = max(pause, backoff/2+rand.N(backoff/2+1))
-			log.Error("apply failed; the old state stays where the new one could not be written",
-				"revision", want.Revision, "err", res.Err, "retry", pause)
-		} else {
-			prev, backoff = want, 0
-			if !res.Changes.IsZero() {
-				log.Info("applied", "revision", want.Revision, "frontends", len(want.Frontends),
-					"added", res.Changes.Added, "updated", res.Changes.Updated,
-					"removed", res.Changes.Removed, "lines", res.Changes.Lines, "took", res.Took)
-			}
-			if res.Changes.Full {
-				resync = max(l.Resync, resyncWorkFactor*res.Took)
-			}
-		}
-		if !wait(ctx, nil, pause) {
-			return
-		}
-		if res.Err != nil {
+		select { // a due resync comes first, or constant changes would put it off for ever
+		case <-resync:
+			l.Backend.Invalidate()
 			continue
+		default:
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-idle:
-		case <-after(l.Resync, resync):
+		case <-changed:
+		case <-resync:
 			l.Backend.Invalidate()
 		}
 	}
@@ -104,9 +117,12 @@ func (l *Loop) maxBackoff() time.Duration {
 	return defaultBackoff
 }
 
-func (l *Loop) apply(ctx context.Context, prev, want *Snapshot) Applied {
+func (l *Loop) apply(ctx context.Context, log *slog.Logger, prev, want *Snapshot) Applied {
 	start := time.Now()
+	done := make(chan struct{})
+	go progress(log, start, want, done)
 	changes, err := l.Backend.Apply(ctx, want)
+	close(done)
 	res := Applied{Prev: prev, Now: want, Changes: changes, Err: err, Start: start, Took: time.Since(start)}
 	if l.Applied != nil {
 		l.Applied(res)
@@ -114,34 +130,30 @@ func (l *Loop) apply(ctx context.Context, prev, want *Snapshot) Applied {
 	return res
 }
 
-// after returns a channel that fires after d, or never if enabled is 0.
-func after(enabled, d time.Duration) <-chan time.Time {
-	if enabled <= 0 {
-		return nil
-	}
-	return time.After(d)
-}
-
-// wait returns false if ctx ended first. It ends when changed is closed or, if changed is nil,
-// after d.
-func wait(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
-	if changed != nil {
+// progress logs that an Apply is still running until done is closed.
+func progress(log *slog.Logger, start time.Time, want *Snapshot, done <-chan struct{}) {
+	tick := time.NewTicker(progressInterval)
+	defer tick.Stop()
+	for {
 		select {
-		case <-ctx.Done():
-			return false
-		case <-changed:
-			return true
+		case <-done:
+			return
+		case <-tick.C:
+			log.Info("still applying", "revision", want.Revision, "frontends", len(want.Frontends),
+				"for", time.Since(start).Round(time.Second))
 		}
 	}
+}
+
+// sleep waits for d and reports whether ctx is still alive then.
+func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-t.C:
+	case <-time.After(d):
 		return true
 	}
 }
