@@ -123,6 +123,7 @@ const (
 	reaches outcomeKind = iota
 	rejected
 	dropped
+	untouched
 )
 
 type sourceKind uint8
@@ -139,6 +140,10 @@ var (
 	Rejected = Outcome{kind: rejected}
 	Dropped  = Outcome{kind: dropped}
 )
+
+// Untouched connections are nobody's: node-1 sends them on towards outside as they are, which
+// does not answer. Nothing of them arrives at any pod or node-2.
+var Untouched = Outcome{kind: untouched}
 
 // Reaches says that connections reach exactly these places: pods, "node-1" or "node-2" for
 // endpoints in the host network, "outside". A flow to the address of a place itself is one that
