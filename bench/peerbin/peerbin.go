@@ -1,0 +1,117 @@
+// Package peerbin finds and builds the programs that Fairway is compared with, which are in the
+// nested module bench/peers: kube-proxy and kube-apiserver. They are put into .cache/bin at the
+// root of the repository.
+//
+// The first build takes about 10 minutes on two cores; afterwards Go's build cache makes it half
+// a second, so it is simply always run.
+package peerbin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Version is the Kubernetes release that bench/peers/go.mod names.
+const Version = "1.36.3"
+
+// The names of the programs.
+const (
+	APIServer = "kube-apiserver"
+	Proxy     = "kube-proxy"
+)
+
+// Root returns the root of the repository, which the working directory must be in.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("peers: %w", err)
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "bench", "peers", "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("peers: the working directory is not in Fairway's repository")
+		}
+	}
+}
+
+// Build brings the programs up to date and returns the directory that they are in. Processes
+// that call it at the same time wait for each other.
+func Build(ctx context.Context) (dir string, err error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	dir = filepath.Join(root, ".cache", "bin")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("peers: %w", err)
+	}
+	lock, err := os.Create(filepath.Join(dir, ".peers.lock"))
+	if err != nil {
+		return "", fmt.Errorf("peers: %w", err)
+	}
+	defer lock.Close() // and unlock
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", fmt.Errorf("peers: lock %s: %w", lock.Name(), err)
+	}
+	const pkg = "k8s.io/component-base/version."
+	major, minor, _ := strings.Cut(Version, ".")
+	minor, _, _ = strings.Cut(minor, ".")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "peers"), "-ldflags",
+		fmt.Sprintf("-s -w -X %sgitVersion=v%s -X %sgitMajor=%s -X %sgitMinor=%s", pkg, Version, pkg, major, pkg, minor), ".")
+	cmd.Dir = filepath.Join(root, "bench", "peers")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build bench/peers: %w: %s", err, out)
+	}
+	for _, name := range []string{APIServer, Proxy} {
+		if err := os.Symlink("peers", filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", fmt.Errorf("peers: %w", err)
+		}
+	}
+	return dir, nil
+}
+
+// Need returns the path of a program for a test. If REQUIRE names the lane peers (apiserver for
+// kube-apiserver) or all, the program is built first and the test fails if that fails. Otherwise
+// the test is skipped if the program was never built, because the first build takes so long.
+func Need(t testing.TB, name string) string {
+	t.Helper()
+	lane := "peers"
+	if name == APIServer {
+		lane = "apiserver"
+	}
+	if !Required(lane) {
+		root, err := Root()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(root, ".cache", "bin", name)); err != nil {
+			t.Skipf("SKIPPED: %s was never built: make peers, or REQUIRE=%s", name, lane)
+		}
+	}
+	dir, err := Build(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, name)
+}
+
+// Required reports whether the environment variable REQUIRE, a comma-separated list, has the
+// lane or all.
+func Required(lane string) bool {
+	for l := range strings.SplitSeq(os.Getenv("REQUIRE"), ",") {
+		if l == lane || l == "all" {
+			return true
+		}
+	}
+	return false
+}

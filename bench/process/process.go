@@ -1,0 +1,129 @@
+// Package process runs the programs that tests and measurements put side by side: API servers,
+// proxies, databases. It makes sure that they end with the process that started them, and keeps
+// the end of what they printed for the error message.
+//
+// It deliberately does not restart anything and knows no program. A program's files are its
+// owner's to remove.
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A Process is a running program. Its methods are safe for concurrent use.
+type Process struct {
+	cmd  *exec.Cmd
+	out  *tail
+	done chan struct{}
+	err  error // of Wait; read after done
+}
+
+// Start starts cmd in the network namespace of the calling thread, in a process group of its own
+// (a Ctrl-C at the terminal does not reach it) and bound to end when this process does, whatever
+// ends it. Output goes to memory, in so far as cmd has no writers of its own.
+//
+// The kernel ties the program's life to the calling thread, so a goroutine that locked its
+// thread and ends without unlocking it takes the program along.
+func Start(cmd *exec.Cmd) (*Process, error) {
+	p := &Process{cmd: cmd, out: &tail{}, done: make(chan struct{})}
+	if cmd.Stdout == nil {
+		cmd.Stdout = p.out
+	}
+	if cmd.Stderr == nil {
+		cmd.Stderr = p.out
+	}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	go func() {
+		defer close(p.done)
+		p.err = cmd.Wait()
+	}()
+	return p, nil
+}
+
+// PID is the process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err tells why the process is not running; nil while it is.
+func (p *Process) Err() error {
+	select {
+	case <-p.done:
+		if p.err == nil {
+			return fmt.Errorf("%s ended: %s", p.cmd.Path, p.Output())
+		}
+		return fmt.Errorf("%s: %w: %s", p.cmd.Path, p.err, p.Output())
+	default:
+		return nil
+	}
+}
+
+// Output is the end of what the process printed.
+func (p *Process) Output() string { return strings.TrimSpace(p.out.String()) }
+
+// Kill ends the process with SIGKILL and waits until it is gone.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // only fails if it is gone
+	<-p.done
+}
+
+// Stop asks the process to end and kills it if it is still there after grace. It returns an
+// error if it had to.
+func (p *Process) Stop(grace time.Duration) error {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && p.Err() == nil {
+		return fmt.Errorf("stop %s: %w", p.cmd.Path, err)
+	}
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(grace):
+		p.Kill()
+		return errors.New(p.cmd.Path + " did not end when told to")
+	}
+}
+
+// Usage is the CPU time of the ended process and of its children that it waited for.
+func (p *Process) Usage() (user, system time.Duration) {
+	<-p.done
+	s := p.cmd.ProcessState
+	return s.UserTime(), s.SystemTime()
+}
+
+// keptOutput is how much of the end of a program's output is kept.
+const keptOutput = 16 << 10
+
+// A tail is a writer that keeps the end of what is written.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, b...)
+	if n := len(t.b) - keptOutput; n > 0 {
+		t.b = append(t.b[:0], t.b[n:]...)
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.b)
+}

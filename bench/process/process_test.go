@@ -1,0 +1,62 @@
+package process
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestEnds(t *testing.T) {
+	p, err := Start(exec.Command("sh", "-c", "echo before; exit 3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if err := p.Err(); err == nil || !strings.Contains(err.Error(), "exit status 3: before") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStop(t *testing.T) {
+	tests := map[string]struct {
+		script string
+		obeys  bool
+	}{
+		"obeys":     {"trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done", true},
+		"does not":  {"trap '' TERM; echo ready; while :; do sleep 0.01; done", false},
+		"is killed": {"echo ready; exec sleep 100", true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			p, err := Start(exec.Command("sh", "-c", tt.script))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for p.Output() != "ready" {
+				if err := p.Err(); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Millisecond)
+			}
+			if err := p.Stop(200 * time.Millisecond); (err == nil) != tt.obeys {
+				t.Errorf("got %v", err)
+			}
+			if p.Err() == nil {
+				t.Error("still runs")
+			}
+		})
+	}
+}
+
+func TestTailKeepsTheEnd(t *testing.T) {
+	var out tail
+	for range 3 {
+		if n, err := out.Write([]byte(strings.Repeat("x", keptOutput-1) + "y")); n != keptOutput || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if got := out.String(); len(got) != keptOutput || !strings.HasSuffix(got, "xy") {
+		t.Errorf("kept %d bytes", len(got))
+	}
+}
