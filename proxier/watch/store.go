@@ -1,0 +1,389 @@
+package watch
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairway-lb/fairway/proxier"
+	"github.com/fairway-lb/fairway/proxier/resolve"
+)
+
+// A Store keeps the newest known state of every object that one node's proxy needs. It is filled
+// by one source and read by [Publish]. It is safe for concurrent use.
+//
+// A Store owns the objects it is given: it strips the fields that nothing here reads, and the
+// caller must not touch them again. An object that equals the one already there changes nothing.
+type Store struct {
+	mu       sync.Mutex
+	groups   map[proxier.NamespacedName]*resolve.Group
+	slices   map[proxier.NamespacedName]*discoveryv1.EndpointSlice
+	node     *corev1.Node
+	cidrs    map[string]*networkingv1.ServiceCIDR
+	problems []proxier.Problem
+
+	inputs     resolve.Inputs                      // what Inputs returned last
+	dirty      map[proxier.NamespacedName]struct{} // groups that changed since
+	dirtyCIDRs bool
+	changed    chan struct{} // nil if nobody waits
+
+	waiting map[string]bool // lists that have not been delivered; nil once all were
+	synced  chan struct{}   // closed when waiting is nil
+
+	receivedServices, receivedSlices atomic.Int64
+	staleness                        atomic.Pointer[func() time.Duration]
+}
+
+// The lists that a Store waits for before it is complete.
+const (
+	listServices = "Services"
+	listSlices   = "EndpointSlices"
+	listNode     = "Node"
+	listCIDRs    = "ServiceCIDRs"
+)
+
+// NewStore returns an empty Store that waits for its source.
+func NewStore() *Store {
+	return &Store{
+		groups:  map[proxier.NamespacedName]*resolve.Group{},
+		slices:  map[proxier.NamespacedName]*discoveryv1.EndpointSlice{},
+		cidrs:   map[string]*networkingv1.ServiceCIDR{},
+		dirty:   map[proxier.NamespacedName]struct{}{},
+		waiting: map[string]bool{listServices: true, listSlices: true, listNode: true, listCIDRs: true},
+		synced:  make(chan struct{}),
+	}
+}
+
+// Inputs returns the present state. The caller must not change it, and nothing in it ever
+// changes. Groups that did not change since the last call are the same pointers. It costs one
+// copy of the slice of groups if any group changed, and nothing otherwise.
+func (s *Store) Inputs() resolve.Inputs {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.dirty) > 0 {
+		s.inputs.Groups = s.mergeGroups(s.inputs.Groups)
+		clear(s.dirty)
+	}
+	if s.dirtyCIDRs {
+		s.inputs.ServiceCIDRs = slices.SortedFunc(maps.Values(s.cidrs), func(a, b *networkingv1.ServiceCIDR) int {
+			return cmp.Compare(a.Name, b.Name)
+		})
+		s.dirtyCIDRs = false
+	}
+	s.inputs.Node = s.node
+	return s.inputs
+}
+
+// mergeGroups returns a copy of old in which the dirty groups have their present value.
+func (s *Store) mergeGroups(old []*resolve.Group) []*resolve.Group {
+	out := make([]*resolve.Group, 0, len(s.groups))
+	for _, name := range slices.SortedFunc(maps.Keys(s.dirty), proxier.NamespacedName.Compare) {
+		at, found := slices.BinarySearchFunc(old, name, func(g *resolve.Group, n proxier.NamespacedName) int {
+			return g.Name.Compare(n)
+		})
+		out = append(out, old[:at]...)
+		if found {
+			at++
+		}
+		old = old[at:]
+		if g := s.groups[name]; g != nil {
+			out = append(out, g)
+		}
+	}
+	return append(out, old...)
+}
+
+// Problems returns what the source could not make use of, sorted. The caller must not change it.
+func (s *Store) Problems() []proxier.Problem {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.problems
+}
+
+// Changed returns a channel that is closed at the next change of Inputs or Problems. Take it
+// before reading them, and no change is missed.
+func (s *Store) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.changed
+}
+
+// Synced returns a channel that is closed once the source has delivered its first complete
+// state. Before that, Inputs is only a part of what the cluster holds, and acting on it would
+// cut off the rest.
+func (s *Store) Synced() <-chan struct{} { return s.synced }
+
+// Progress is how far the first complete state has come, for a line of log.
+type Progress struct {
+	// Services and EndpointSlices are how many objects came in; they also count while a list
+	// is still incomplete, and afterwards every change.
+	Services, EndpointSlices int
+	// Waiting are the lists that are not complete yet, sorted; empty once the Store is synced.
+	Waiting []string
+}
+
+// Progress reports how much the source has delivered.
+func (s *Store) Progress() Progress {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Progress{
+		Services:       int(s.receivedServices.Load()),
+		EndpointSlices: int(s.receivedSlices.Load()),
+		Waiting:        slices.Sorted(maps.Keys(s.waiting)),
+	}
+}
+
+// Staleness is for how long the source has been cut off from what it follows: 0 while it is in
+// contact. The last state stays in force however long that lasts.
+func (s *Store) Staleness() time.Duration {
+	if f := s.staleness.Load(); f != nil {
+		return (*f)()
+	}
+	return 0
+}
+
+// Objects is the whole content of a Store.
+type Objects struct {
+	Services       []*corev1.Service
+	EndpointSlices []*discoveryv1.EndpointSlice
+	Node           *corev1.Node // the node's own object, nil if there is none
+	ServiceCIDRs   []*networkingv1.ServiceCIDR
+	Problems       []proxier.Problem
+}
+
+// Replace makes o the whole content of the Store in one step, after which the Store is synced.
+// Of objects with one name the last counts. Objects that the Store already holds, by pointer or
+// by value, change nothing.
+func (s *Store) Replace(o Objects) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.receivedServices.Store(int64(len(o.Services)))
+	s.receivedSlices.Store(int64(len(o.EndpointSlices)))
+	s.replaceServices(o.Services)
+	s.replaceSlices(o.EndpointSlices)
+	s.putNode(o.Node)
+	s.replaceCIDRs(o.ServiceCIDRs)
+	problems := slices.SortedFunc(slices.Values(o.Problems), compareProblems)
+	if !slices.Equal(problems, s.problems) {
+		s.problems = problems
+		s.touch()
+	}
+	for _, list := range []string{listServices, listSlices, listNode, listCIDRs} {
+		s.delivered(list)
+	}
+}
+
+// The methods below are called with mu held.
+
+// touch wakes who waits on Changed.
+func (s *Store) touch() {
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+}
+
+func (s *Store) delivered(list string) {
+	if !s.waiting[list] {
+		return
+	}
+	delete(s.waiting, list)
+	if len(s.waiting) == 0 {
+		close(s.synced)
+		s.touch()
+	}
+}
+
+func (s *Store) replaceServices(list []*corev1.Service) {
+	gone := map[proxier.NamespacedName]bool{}
+	for name, g := range s.groups {
+		if g.Service != nil {
+			gone[name] = true
+		}
+	}
+	for _, svc := range list {
+		delete(gone, nameOf(svc))
+		s.putService(svc)
+	}
+	for name := range gone {
+		s.deleteService(name)
+	}
+}
+
+func (s *Store) putService(svc *corev1.Service) {
+	name := nameOf(svc)
+	old := s.groups[name]
+	if old == nil {
+		old = &resolve.Group{Name: name}
+	}
+	if old.Service == svc {
+		return
+	}
+	trimService(svc)
+	if old.Service != nil && equality.Semantic.DeepEqual(old.Service, svc) {
+		return
+	}
+	s.setGroup(&resolve.Group{Name: name, Service: svc, Slices: old.Slices})
+}
+
+func (s *Store) deleteService(name proxier.NamespacedName) {
+	if g := s.groups[name]; g != nil && g.Service != nil {
+		s.setGroup(&resolve.Group{Name: name, Slices: g.Slices})
+	}
+}
+
+func (s *Store) replaceSlices(list []*discoveryv1.EndpointSlice) {
+	gone := maps.Clone(s.slices)
+	for _, slice := range list {
+		delete(gone, nameOf(slice))
+		s.putSlice(slice)
+	}
+	for name := range gone {
+		s.deleteSlice(name)
+	}
+}
+
+func (s *Store) putSlice(slice *discoveryv1.EndpointSlice) {
+	name := nameOf(slice)
+	old := s.slices[name]
+	if old == slice {
+		return
+	}
+	trimSlice(slice)
+	if old != nil {
+		if equality.Semantic.DeepEqual(old, slice) {
+			return
+		}
+		if serviceOf(old) != serviceOf(slice) {
+			s.deleteSlice(name)
+		}
+	}
+	if serviceOf(slice).Name == "" {
+		return // belongs to no Service: nothing can be reached through it
+	}
+	s.slices[name] = slice
+	s.withSlices(serviceOf(slice), func(list []*discoveryv1.EndpointSlice, at int, found bool) []*discoveryv1.EndpointSlice {
+		if found {
+			list[at] = slice
+			return list
+		}
+		return slices.Insert(list, at, slice)
+	}, slice.Name)
+}
+
+func (s *Store) deleteSlice(name proxier.NamespacedName) {
+	old := s.slices[name]
+	if old == nil {
+		return
+	}
+	delete(s.slices, name)
+	s.withSlices(serviceOf(old), func(list []*discoveryv1.EndpointSlice, at int, found bool) []*discoveryv1.EndpointSlice {
+		if found {
+			return slices.Delete(list, at, at+1)
+		}
+		return list
+	}, old.Name)
+}
+
+// withSlices makes a new group for service from a copy of its slices that edit has changed; at
+// is where a slice of the given name is or belongs.
+func (s *Store) withSlices(service proxier.NamespacedName,
+	edit func(list []*discoveryv1.EndpointSlice, at int, found bool) []*discoveryv1.EndpointSlice, name string,
+) {
+	g := resolve.Group{Name: service}
+	if old := s.groups[service]; old != nil {
+		g = *old
+	}
+	list := slices.Clone(g.Slices)
+	at, found := slices.BinarySearchFunc(list, name, func(e *discoveryv1.EndpointSlice, n string) int {
+		return cmp.Compare(e.Name, n)
+	})
+	g.Slices = slices.Clip(edit(list, at, found))
+	s.setGroup(&g)
+}
+
+func (s *Store) setGroup(g *resolve.Group) {
+	if g.Service == nil && len(g.Slices) == 0 {
+		delete(s.groups, g.Name)
+	} else {
+		s.groups[g.Name] = g
+	}
+	s.dirty[g.Name] = struct{}{}
+	s.touch()
+}
+
+// putNode sets the node's own object; nil if there is none.
+func (s *Store) putNode(node *corev1.Node) {
+	if node == s.node {
+		return
+	}
+	if node != nil {
+		trimNode(node)
+		if s.node != nil && equality.Semantic.DeepEqual(s.node, node) {
+			return
+		}
+	}
+	s.node = node
+	s.touch()
+}
+
+func (s *Store) replaceCIDRs(list []*networkingv1.ServiceCIDR) {
+	gone := maps.Clone(s.cidrs)
+	for _, c := range list {
+		delete(gone, c.Name)
+		s.putCIDR(c)
+	}
+	for name := range gone {
+		s.deleteCIDR(name)
+	}
+}
+
+func (s *Store) putCIDR(c *networkingv1.ServiceCIDR) {
+	old := s.cidrs[c.Name]
+	if old == c {
+		return
+	}
+	trimCIDR(c)
+	if old != nil && equality.Semantic.DeepEqual(old, c) {
+		return
+	}
+	s.cidrs[c.Name] = c
+	s.dirtyCIDRs = true
+	s.touch()
+}
+
+func (s *Store) deleteCIDR(name string) {
+	if s.cidrs[name] != nil {
+		delete(s.cidrs, name)
+		s.dirtyCIDRs = true
+		s.touch()
+	}
+}
+
+// nameOf returns the name of an object.
+func nameOf(o metav1.Object) proxier.NamespacedName {
+	return proxier.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
+}
+
+// serviceOf returns the Service that a slice belongs to; its name is empty if there is none.
+func serviceOf(slice *discoveryv1.EndpointSlice) proxier.NamespacedName {
+	return proxier.NamespacedName{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
+}
+
+// compareProblems orders by kind, object, reason and message.
+func compareProblems(a, b proxier.Problem) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), a.Object.Compare(b.Object),
+		cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Message, b.Message))
+}
