@@ -70,11 +70,11 @@ func (d due) add(k proxier.FrontendKey, past *proxier.ServicePort) {
 	if !tracked(k.Protocol) {
 		return
 	}
-	if past == nil {
-		d[k] = d[k] // present, whatever was there
-		return
+	ports := d[k]
+	if past != nil {
+		ports = append(ports, past)
 	}
-	d[k] = append(d[k], past)
+	d[k] = ports
 }
 
 // tables returns the parts of the connection table that have to be read.
