@@ -251,3 +251,24 @@ func BenchmarkBuild(b *testing.B) {
 		}
 	}
 }
+
+func TestSniff(t *testing.T) {
+	l := New(t, Options{Pods: []string{"a"}})
+	for _, fam := range families {
+		for _, proto := range []proxier.Protocol{proxier.TCP, proxier.UDP, proxier.SCTP} {
+			stop, err := l.Sniff(Outside)
+			if err != nil {
+				t.Fatal(err)
+			}
+			to := netip.AddrPortFrom(family(netip.MustParseAddr("203.0.113.7"), fam.v6), 99)
+			l.Probe(Probe{From: "a", To: to, Protocol: proto, Wait: 20 * time.Millisecond})
+			found := false
+			for _, s := range stop() {
+				found = found || s.Dst == to && s.Src.Addr() == family(Addr("a"), fam.v6) && s.Protocol == proto
+			}
+			if !found {
+				t.Errorf("%s to %s was not seen outside", proto, to)
+			}
+		}
+	}
+}

@@ -17,6 +17,7 @@ const (
 var (
 	Node1Addr    = netip.MustParseAddr("192.168.10.1") // node-1 towards node-2: its InternalIP
 	Node1Uplink  = netip.MustParseAddr("192.168.20.1") // node-1 towards outside
+	Node1Own     = netip.MustParseAddr("10.0.0.1")     // node-1, on its loopback link
 	Node1Pods    = netip.MustParseAddr("10.244.1.1")   // node-1 towards its pods
 	Node2Addr    = netip.MustParseAddr("192.168.10.2")
 	Node2Pods    = netip.MustParseAddr("10.244.2.1")
@@ -81,6 +82,7 @@ var v6plan = []mapping{
 	{netip.MustParsePrefix("10.244.2.0/24"), netip.MustParsePrefix("fd00:244:2::/64")},
 	{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/32")},
 	{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd00:96::/112")},
+	{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("fd00::/64")},
 	{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8:113::/64")},
 	{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("2001:db8:100::/64")},
 	{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("::1/128")},
@@ -157,12 +159,12 @@ func both(p string) []netip.Prefix {
 	return []netip.Prefix{v4, V6Prefix(v4)}
 }
 
-// Local returns the addresses of the interfaces of a node, loopback excluded, of one family.
+// Local returns the addresses of a node of one family, but 127.0.0.1 and ::1.
 func Local(node string, v6 bool) []netip.Addr {
 	var out []netip.Addr
 	switch node {
 	case Node1:
-		out = []netip.Addr{Node1Addr, Node1Uplink, Node1Pods}
+		out = []netip.Addr{Node1Addr, Node1Uplink, Node1Own, Node1Pods}
 	case Node2:
 		out = []netip.Addr{Node2Addr, Node2Pods}
 	default:

@@ -66,18 +66,9 @@ func (l *Lab) wire(h map[string]*netlink.Handle, pods []string) error {
 	for name := range h {
 		w.up(name, "lo")
 	}
-	w.veth(Node1, "outside", Outside, "eth0")
-	w.veth(Node1, "node-2", Node2, "eth0")
-	w.addr(Node1, "outside", Node1Uplink, 24)
-	w.addr(Node1, "node-2", Node1Addr, 24)
-	w.addr(Node2, "eth0", Node2Addr, 24)
-	for _, a := range OutsideAddrs {
-		w.addr(Outside, "eth0", a, 24)
-	}
-	w.up(Node1, "outside")
-	w.up(Node1, "node-2")
-	w.up(Node2, "eth0")
-	w.up(Outside, "eth0")
+	w.veth(Node1, "outside", []netip.Addr{Node1Uplink}, Outside, OutsideAddrs)
+	w.veth(Node1, "node-2", []netip.Addr{Node1Addr}, Node2, []netip.Addr{Node2Addr})
+	w.addr(Node1, "lo", Node1Own, 32)
 	w.route(Outside, "eth0", netip.Prefix{}, Node1Uplink)
 	w.route(Node1, "outside", netip.Prefix{}, OutsideAddrs[0])
 	w.route(Node1, "node-2", netip.MustParsePrefix("10.244.2.0/24"), Node2Addr)
@@ -88,11 +79,7 @@ func (l *Lab) wire(h map[string]*netlink.Handle, pods []string) error {
 			gateway = Node2Pods
 		}
 		link := "pod-" + pod
-		w.veth(node, link, pod, "eth0")
-		w.addr(node, link, gateway, 32)
-		w.addr(pod, "eth0", Addr(pod), 32)
-		w.up(node, link)
-		w.up(pod, "eth0")
+		w.veth(node, link, []netip.Addr{gateway}, pod, []netip.Addr{Addr(pod)})
 		w.route(node, link, netip.PrefixFrom(Addr(pod), 32), netip.Addr{})
 		w.route(pod, "eth0", netip.PrefixFrom(gateway, 32), netip.Addr{})
 		w.route(pod, "eth0", netip.Prefix{}, gateway)
@@ -102,10 +89,11 @@ func (l *Lab) wire(h map[string]*netlink.Handle, pods []string) error {
 
 // A wiring does one netlink operation after the other until one fails.
 type wiring struct {
-	lab *Lab
-	h   map[string]*netlink.Handle
-	idx map[[2]string]int
-	err error
+	lab   *Lab
+	h     map[string]*netlink.Handle
+	idx   map[[2]string]int
+	links int
+	err   error
 }
 
 func (w *wiring) fail(op, ns, object string, err error) {
@@ -114,15 +102,52 @@ func (w *wiring) fail(op, ns, object string, err error) {
 	}
 }
 
-func (w *wiring) veth(ns, name, peerNS, peer string) {
+// veth makes a link from a node to a peer's eth0, gives both ends their addresses, /32 if the
+// peer is a pod, else /24, and brings them up. The ends know each other's hardware addresses:
+// to resolve them would take a second where the first question is lost, since an IPv6 address
+// that was just added does not answer yet.
+func (w *wiring) veth(node, name string, mine []netip.Addr, peer string, its []netip.Addr) {
 	if w.err != nil {
 		return
 	}
+	w.links++
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
-	w.fail("link add", ns, name, w.h[ns].LinkAdd(&netlink.Veth{
-		LinkAttrs: attrs, PeerName: peer, PeerNamespace: netlink.NsFd(int(w.lab.ns[peerNS])),
+	attrs.HardwareAddr = net.HardwareAddr{2, 0xfa, 0, 0, byte(w.links), 1}
+	peerMAC := net.HardwareAddr{2, 0xfa, 0, 0, byte(w.links), 2}
+	w.fail("link add", node, name, w.h[node].LinkAdd(&netlink.Veth{
+		LinkAttrs: attrs, PeerName: "eth0", PeerHardwareAddr: peerMAC,
+		PeerNamespace: netlink.NsFd(int(w.lab.ns[peer])),
 	}))
+	bits := 24
+	if PodNode(peer) != "" {
+		bits = 32
+	}
+	for _, end := range []struct {
+		ns, link     string
+		mine, others []netip.Addr
+		mac          net.HardwareAddr
+	}{{node, name, mine, its, peerMAC}, {peer, "eth0", its, mine, attrs.HardwareAddr}} {
+		for _, a := range end.mine {
+			w.addr(end.ns, end.link, a, bits)
+		}
+		w.up(end.ns, end.link)
+		for _, a := range end.others {
+			w.neighbour(end.ns, end.link, a, end.mac)
+		}
+	}
+}
+
+func (w *wiring) neighbour(ns, name string, a netip.Addr, mac net.HardwareAddr) {
+	index := w.index(ns, name)
+	for _, ip := range []netip.Addr{a, V6(a)} {
+		if w.err != nil {
+			return
+		}
+		w.fail("neighbour add", ns, ip.String(), w.h[ns].NeighSet(&netlink.Neigh{
+			LinkIndex: index, State: netlink.NUD_PERMANENT, IP: ip.AsSlice(), HardwareAddr: mac,
+		}))
+	}
 }
 
 // index returns the interface index of the link.
