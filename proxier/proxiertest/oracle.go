@@ -225,21 +225,13 @@ func clusterIPs(svc *corev1.Service) []netip.Addr {
 	return out
 }
 
-// What the oracle knows of the lab.
-var (
-	clusterCIDRs = []string{"10.244.0.0/16", "fd00:244::/32"}
-	// localAddrs are the addresses of node-1's interfaces that others can reach.
-	localAddrs = []netip.Addr{
-		netip.MustParseAddr("192.168.10.1"), netip.MustParseAddr("fd00:10::1"),
-		netip.MustParseAddr("192.168.20.1"), netip.MustParseAddr("fd00:20::1"),
-		netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1"),
-	}
-)
+// clusterCIDRs are the addresses of all pods, which the node is told unless NoDetector is set.
+var clusterCIDRs = []string{"10.244.0.0/16", "fd00:244::/32"}
 
 // acceptsNodePorts: every address of the node but loopback, or those that the configuration
 // names; a family that it does not name keeps all (S-59).
 func (o *oracle) acceptsNodePorts(a netip.Addr) bool {
-	if !slices.Contains(localAddrs, a) {
+	if !slices.Contains(Local(), a) {
 		return false
 	}
 	if slices.Equal(o.config.NodePortAddresses, []string{"primary"}) {

@@ -44,7 +44,7 @@ func (o *oracle) seen(svc *corev1.Service, port *corev1.ServicePort, v6 bool) []
 	if v6 {
 		want = discoveryv1.AddressTypeIPv6
 	}
-	for _, slice := range byName(o.Slices) {
+	for _, slice := range slicesByName(o.Slices) {
 		_, headless := slice.Labels["service.kubernetes.io/headless"]
 		if headless || slice.Namespace != svc.Namespace || slice.AddressType != want ||
 			slice.Labels[discoveryv1.LabelServiceName] != svc.Name {
@@ -246,7 +246,7 @@ func addrs(in []seen) []netip.AddrPort {
 	return out
 }
 
-func byName(in []*discoveryv1.EndpointSlice) []*discoveryv1.EndpointSlice {
+func slicesByName(in []*discoveryv1.EndpointSlice) []*discoveryv1.EndpointSlice {
 	out := slices.Clone(in)
 	slices.SortFunc(out, func(a, b *discoveryv1.EndpointSlice) int { return strings.Compare(a.Name, b.Name) })
 	return out
