@@ -22,6 +22,7 @@ type Process struct {
 	out  *tail
 	done chan struct{}
 	err  error // of Wait; read after done
+	kill sync.Once
 }
 
 // Start starts cmd in the network namespace of the calling thread, in a process group of its own
@@ -75,9 +76,11 @@ func (p *Process) Err() error {
 // Output is the end of what the process printed.
 func (p *Process) Output() string { return strings.TrimSpace(p.out.String()) }
 
-// Kill ends the process with SIGKILL and waits until it is gone.
+// Kill ends the process and its children with SIGKILL and waits until it is gone.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // only fails if it is gone
+	p.kill.Do(func() { // once: later, the number may be another's
+		_ = syscall.Kill(-p.PID(), syscall.SIGKILL) // only fails if all are gone
+	})
 	<-p.done
 }
 

@@ -1,0 +1,137 @@
+// Command bench compares Fairway with what it replaces, in namespaces of this machine. It needs
+// root. See "go run ./bench help".
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairway-lb/fairway/bench/peerbin"
+	"github.com/fairway-lb/fairway/bench/scale"
+)
+
+func main() {
+	root := &cobra.Command{
+		Use:           "bench",
+		Short:         "Compare Fairway with kube-proxy",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(peersCommand(), scaleCommand())
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func peersCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "peers",
+		Short: "Build kube-proxy and kube-apiserver into .cache/bin",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			fmt.Fprintln(os.Stderr, "building kube-proxy and kube-apiserver "+peerbin.Version+"; the first time takes about 10 minutes")
+			dir, err := peerbin.Build(cmd.Context())
+			if err == nil {
+				fmt.Println(dir)
+			}
+			return err
+		},
+	}
+}
+
+func scaleCommand() *cobra.Command {
+	o := scale.Options{}
+	var only, out, page string
+	cmd := &cobra.Command{
+		Use:   "scale",
+		Short: "Measure first sync, one change, and memory with many Services",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.Bin, err = peerbin.Build(cmd.Context()); err != nil {
+				return err
+			}
+			if err := buildFairway(cmd.Context(), o.Bin); err != nil {
+				return err
+			}
+			for _, s := range scale.Subjects {
+				if strings.Contains(s.Name, only) {
+					o.Subjects = append(o.Subjects, s)
+				}
+			}
+			o.Progress = progress()
+			r := scale.Result{
+				Date:    time.Now().UTC().Format(time.DateOnly),
+				Command: "go run ./bench " + strings.Join(os.Args[1:], " "),
+				Machine: scale.ThisMachine(o.Bin),
+				Options: o,
+			}
+			r.Samples, err = scale.Run(cmd.Context(), o)
+			fmt.Fprintln(os.Stderr)
+			if err != nil {
+				return err
+			}
+			return write(r, out, page)
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&o.Services, "services", 1000, "number of Services")
+	f.IntVar(&o.Endpoints, "endpoints", 5, "endpoints of each Service")
+	f.IntVar(&o.Runs, "runs", 3, "runs of each subject")
+	f.IntVar(&o.Changes, "changes", 7, "changes measured in each run")
+	f.DurationVar(&o.Limit, "limit", 300*time.Second, "time after which a first sync or a change is given up")
+	f.StringVar(&only, "only", "", "measure only subjects whose name contains this")
+	f.StringVar(&out, "json", "", "file for the samples")
+	f.StringVar(&page, "markdown", "", "file for the report (standard output if empty)")
+	return cmd
+}
+
+// buildFairway builds the program under test into dir.
+func buildFairway(ctx context.Context, dir string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "fairway"), "./cmd/fairway")
+	cmd.Dir = filepath.Dir(filepath.Dir(dir))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build ./cmd/fairway: %w: %s", err, out)
+	}
+	return nil
+}
+
+// progress returns a function that shows what is being done, with the time since the start, on
+// one line of the terminal.
+func progress() func(string) {
+	start := time.Now()
+	return func(what string) {
+		fmt.Fprintf(os.Stderr, "\r\033[K%s %s", time.Since(start).Round(time.Second), what)
+	}
+}
+
+func write(r scale.Result, out, page string) error {
+	if out != "" {
+		b, err := json.MarshalIndent(r, "", "\t")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(out, append(b, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	if page == "" {
+		fmt.Print(r.Markdown())
+		return nil
+	}
+	return os.WriteFile(page, []byte(r.Markdown()), 0o644)
+}

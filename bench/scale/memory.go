@@ -1,0 +1,82 @@
+package scale
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// memory returns the resident memory of a process in bytes: now, and the most it ever was.
+func memory(pid int) (now, most int64, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, 0, fmt.Errorf("memory: %w", err)
+	}
+	for line := range strings.SplitSeq(string(status), "\n") {
+		name, value, _ := strings.Cut(line, ":")
+		kB, _, _ := strings.Cut(strings.TrimSpace(value), " ")
+		switch name {
+		case "VmRSS":
+			now, err = strconv.ParseInt(kB, 10, 64)
+		case "VmHWM":
+			most, err = strconv.ParseInt(kB, 10, 64)
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("memory: %w", err)
+		}
+	}
+	return now << 10, most << 10, nil
+}
+
+// watchTools samples the memory of the children of a process, which are the tools that it has
+// program the kernel. The returned function ends that and returns the most that one of them had.
+func watchTools(pid int) (stop func() int64) {
+	done, result := make(chan struct{}), make(chan int64)
+	self := program(pid)
+	go func() {
+		var most int64
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			for _, child := range children(pid) {
+				// Between fork and exec, a child is a copy of the proxy.
+				if p := program(child); p == "" || p == self {
+					continue
+				}
+				if _, m, err := memory(child); err == nil { // else it is gone
+					most = max(most, m)
+				}
+			}
+			select {
+			case <-done:
+				result <- most
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return func() int64 { close(done); return <-result }
+}
+
+// program is the path of what a process runs, "" if it is gone.
+func program(pid int) string {
+	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return path
+}
+
+func children(pid int) []int {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	var out []int
+	for _, f := range files {
+		b, _ := os.ReadFile(f) // a thread that is gone has none
+		for field := range strings.FieldsSeq(string(b)) {
+			if n, err := strconv.Atoi(field); err == nil {
+				out = append(out, n)
+			}
+		}
+	}
+	return out
+}

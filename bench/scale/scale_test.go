@@ -1,0 +1,109 @@
+package scale
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/fairway-lb/fairway/bench/kubeproxy"
+	"github.com/fairway-lb/fairway/bench/peerbin"
+	"github.com/fairway-lb/fairway/proxier/netlab"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Every address of a measurement must be of its range and belong to one object only.
+func TestObjects(t *testing.T) {
+	c := cluster{services: 10_000, endpoints: 5}
+	seen := map[netip.Addr]bool{}
+	add := func(a netip.Addr, r netip.Prefix) {
+		t.Helper()
+		if seen[a] || !r.Contains(a) {
+			t.Fatalf("address %s is used twice or not of %s", a, r)
+		}
+		seen[a] = true
+	}
+	for i := range c.services {
+		add(serviceAddr(i).Addr(), serviceRange)
+		for e := range c.endpoints {
+			add(c.endpointAddr(i, e, 0), endpointRange)
+		}
+	}
+	for change := 1; change <= 100; change++ {
+		add(c.endpointAddr(c.last(), 0, change), endpointRange)
+	}
+	if n := len(c.objects()); n != 2+2*c.services {
+		t.Errorf("%d objects", n)
+	}
+	if n := len(c.slice(c.last(), 1).Endpoints); n != 1 {
+		t.Errorf("the Service that changes has %d endpoints", n)
+	}
+}
+
+func TestMarkdown(t *testing.T) {
+	ms := time.Millisecond
+	r := Result{Options: Options{Services: 10, Endpoints: 5, Limit: time.Minute}, Samples: []Sample{
+		{Subject: "fairway iptables-nft", FirstSync: 100 * ms, Changes: []time.Duration{3 * ms, 1 * ms, 2 * ms}, RSS: 10e6, HWM: 20e6},
+		{Subject: "kube-proxy iptables-nft", FirstSync: 1000 * ms, Changes: []time.Duration{20 * ms}, RSS: 40e6, HWM: 40e6},
+		{Subject: "kube-proxy nftables", Over: firstSync},
+	}}
+	page := r.Markdown()
+	for _, want := range []string{
+		"| fairway iptables-nft | 100 ms (100 to 100) | 2 ms (1 to 3) | 10 MB (10 to 10) | 20 MB",
+		"| kube-proxy nftables | over 1m0s | - |",
+		"| fairway iptables-nft / kube-proxy iptables-nft | 0.100 | 0.100 | 0.250 | 0.500 |",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q in\n%s", want, page)
+		}
+	}
+}
+
+// A small measurement of kube-proxy: every part of the harness works and leaves nothing.
+func TestRun(t *testing.T) {
+	netlab.Require(t)
+	stop := netlab.CloseOnSignal()
+	defer stop()
+	proxy := peerbin.Need(t, peerbin.Proxy)
+	samples, err := Run(t.Context(), Options{
+		Services: 20, Endpoints: 5, Runs: 1, Changes: 1, Limit: time.Minute,
+		Bin: strings.TrimSuffix(proxy, "/"+peerbin.Proxy), Progress: func(string) {},
+		Subjects: []Subject{{Name: "kube-proxy nftables", start: kubeProxy(kubeproxy.NFTables, "")}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := samples[0]
+	if s.Over != "" || s.FirstSync <= 0 || len(s.Changes) != 1 || s.Changes[0] <= 0 || s.RSS <= 0 || s.HWM < s.RSS || s.CPU <= 0 {
+		t.Errorf("got %+v", s)
+	}
+}
+
+// A subject that is too slow gives a sample that says so, and is not run again.
+func TestOverTheLimit(t *testing.T) {
+	netlab.Require(t)
+	stop := netlab.CloseOnSignal()
+	defer stop()
+	proxy := peerbin.Need(t, peerbin.Proxy)
+	o := Options{
+		Services: 20, Endpoints: 5, Runs: 2, Changes: 1, Limit: 50 * time.Millisecond,
+		Bin: strings.TrimSuffix(proxy, "/"+peerbin.Proxy), Progress: func(string) {},
+		Subjects: []Subject{{Name: "kube-proxy nftables", start: kubeProxy(kubeproxy.NFTables, "")}},
+	}
+	samples, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(samples) != 1 || samples[0].Over != firstSync {
+		t.Errorf("got %+v", samples)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Run(ctx, o); err == nil {
+		t.Error("an interrupted measurement has a result")
+	}
+}

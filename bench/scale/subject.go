@@ -1,0 +1,75 @@
+package scale
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/fairway-lb/fairway/bench/kubeproxy"
+	"github.com/fairway-lb/fairway/bench/process"
+	"github.com/fairway-lb/fairway/proxier/netlab"
+)
+
+// A Subject is one proxy in one configuration.
+type Subject struct {
+	Name string
+	// Peer is the name of the subject that this one is compared with, "" for those that others
+	// are compared with.
+	Peer string
+	// start starts the proxy in e's namespace. close ends it.
+	start func(e env) (p *process.Process, close func() error, err error)
+}
+
+// An env is what a subject is started with.
+type env struct {
+	bin        string // the directory of the programs
+	dir        string // scratch, empty
+	kubeconfig string
+	in         func(func() error) error // runs a function in the namespace to program
+}
+
+// Subjects are those that can be measured.
+var Subjects = []Subject{
+	{Name: "fairway iptables-nft", Peer: "kube-proxy iptables-nft", start: fairway("nft")},
+	{Name: "kube-proxy iptables-nft", start: kubeProxy(kubeproxy.IPTables, "nft")},
+	{Name: "fairway iptables-legacy", Peer: "kube-proxy iptables-legacy", start: fairway("legacy")},
+	{Name: "kube-proxy iptables-legacy", start: kubeProxy(kubeproxy.IPTables, "legacy")},
+	{Name: "kube-proxy nftables", start: kubeProxy(kubeproxy.NFTables, "")},
+}
+
+func kubeProxy(mode, variant string) func(env) (*process.Process, func() error, error) {
+	return func(e env) (*process.Process, func() error, error) {
+		p, err := kubeproxy.Start(kubeproxy.Options{
+			Bin: e.bin + "/kube-proxy", Mode: mode, Variant: variant, Node: netlab.Node1,
+			In: e.in, Kubeconfig: e.kubeconfig,
+			Args: []string{"--cluster-cidr", clusterRange.String()},
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		return p.Process, p.Close, nil
+	}
+}
+
+func fairway(variant string) func(env) (*process.Process, func() error, error) {
+	return func(e env) (*process.Process, func() error, error) {
+		environ, err := kubeproxy.Tools(e.dir, variant)
+		if err != nil {
+			return nil, nil, err
+		}
+		cmd := exec.Command(e.bin+"/fairway", "proxy",
+			"--proxy-mode", "iptables", "--kubeconfig", e.kubeconfig,
+			"--hostname-override", netlab.Node1, "--cluster-cidr", clusterRange.String(),
+			"--metrics-bind-address", "127.0.0.1:10249", "--healthz-bind-address", "127.0.0.1:10256")
+		cmd.Env = append(os.Environ(), environ...)
+		var p *process.Process
+		err = e.in(func() (err error) {
+			p, err = process.Start(cmd)
+			return err
+		})
+		if err != nil {
+			return nil, nil, fmt.Errorf("fairway: %w", err)
+		}
+		return p, func() error { p.Kill(); return nil }, nil
+	}
+}
