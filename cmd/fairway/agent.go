@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fairway-lb/fairway/proxier/admin"
+	"github.com/fairway-lb/fairway/proxier/netlab"
+)
+
+// An agent is a fairway process in a namespace of a lab: what the demo shows and the tests of
+// this package test.
+type agent struct {
+	socket string
+	cmd    *exec.Cmd
+	done   chan struct{} // closed when the process has ended
+	err    error         // how it ended; valid after done
+
+	mu  sync.Mutex
+	log bytes.Buffer
+}
+
+// startAgent starts "fairway proxy" with these flags in a namespace of l. The process gets
+// SIGKILL if this one dies, however it dies.
+func startAgent(l *netlab.Lab, ns, socket string, flags ...string) (*agent, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	a := &agent{socket: socket, done: make(chan struct{})}
+	a.cmd = exec.Command(self, append([]string{"proxy", "--admin-socket", socket}, flags...)...)
+	a.cmd.Stdout, a.cmd.Stderr = a, a
+	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error, 1)
+	go func() {
+		defer close(a.done)
+		// The kernel sends Pdeathsig when the thread that started the child ends: In keeps its
+		// thread until the child has ended.
+		a.err = l.In(ns, func() error {
+			err := a.cmd.Start()
+			started <- err
+			if err != nil {
+				return err
+			}
+			return a.cmd.Wait()
+		})
+	}()
+	return a, <-started
+}
+
+// Write keeps what the process logs.
+func (a *agent) Write(p []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.log.Write(p)
+}
+
+// logged returns what the process has logged so far.
+func (a *agent) logged() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.log.String()
+}
+
+// ready waits until the kernel implements a snapshot that has at least this many frontends and
+// is the newest one.
+func (a *agent) ready(ctx context.Context, frontends int) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	last := errors.New("nothing was asked")
+	for {
+		list, err := admin.Get[admin.Frontend](ctx, a.socket, "frontends", "")
+		switch {
+		case err != nil:
+			last = err
+		case list.Applied < list.Revision || len(list.Items) < frontends:
+			last = fmt.Errorf("revision %d of %d is applied, with %d frontends", list.Applied, list.Revision, len(list.Items))
+		default:
+			return nil
+		}
+		select {
+		case <-a.done:
+			return fmt.Errorf("the proxy ended (%v):\n%s", a.err, a.logged())
+		case <-ctx.Done():
+			return fmt.Errorf("the proxy is not ready: %w; %w:\n%s", context.Cause(ctx), last, a.logged())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// stop asks the process to end, waits until it has, and returns an error if it did not end well.
+func (a *agent) stop() error {
+	_ = a.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+	select {
+	case <-a.done:
+	case <-time.After(10 * time.Second):
+		a.kill()
+		return fmt.Errorf("the proxy did not end within 10 s of SIGTERM:\n%s", a.logged())
+	}
+	if a.err != nil {
+		return fmt.Errorf("the proxy ended with %w:\n%s", a.err, a.logged())
+	}
+	return nil
+}
+
+// kill ends the process at once.
+func (a *agent) kill() {
+	_ = a.cmd.Process.Kill() // it may have ended already
+	<-a.done
+}
+
+// runIn runs a program in a namespace of l and returns what it printed.
+func runIn(ctx context.Context, l *netlab.Lab, ns string, name string, args ...string) (string, error) {
+	var out []byte
+	err := l.In(ns, func() error {
+		var err error
+		out, err = exec.CommandContext(ctx, name, args...).CombinedOutput()
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return string(out), err
+}

@@ -1,0 +1,10 @@
+// Package demo holds the manifests that "fairway demo" runs on, so that the binary needs no
+// other file. They are plain manifests: "fairway proxy --manifests deploy/demo" reads them too.
+package demo
+
+import "embed"
+
+// Manifests are the YAML files of this folder.
+//
+//go:embed *.yaml
+var Manifests embed.FS
