@@ -1,4 +1,0 @@
-package proxiertest
-
-// Running is a scenario that is being run, for [Step.Check].
-type Running struct{}
