@@ -1,0 +1,224 @@
+package iptables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/fairway-lb/fairway/iptables/restore"
+	"github.com/fairway-lb/fairway/proxier"
+)
+
+// A Backend programs iptables. It works in the network namespace of the thread that calls it.
+type Backend struct {
+	variant  string
+	families []*family
+}
+
+var (
+	_ proxier.Backend  = (*Backend)(nil)
+	_ proxier.Observer = (*Backend)(nil)
+)
+
+// New returns a backend for this network namespace. It looks for the tools and reads one sysctl,
+// and writes nothing.
+func New(o Options) (*Backend, error) {
+	switch o.Variant {
+	case restore.NFT, restore.Legacy:
+	case "":
+		var err error
+		if o.Variant, err = Detect(context.Background()); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("unknown iptables variant %q: want nft or legacy", o.Variant)
+	}
+	if o.MasqueradeBit < 0 || o.MasqueradeBit > 31 {
+		return nil, fmt.Errorf("masquerade bit %d: want 0 to 31", o.MasqueradeBit)
+	}
+	if v := readSysctl("net.netfilter.nf_conntrack_tcp_be_liberal"); v != "" && v != "0" {
+		o.TCPBeLiberal = true
+	}
+	if !o.IPv4 && !o.IPv6 {
+		o.IPv4 = true
+		_, err := os.Stat("/proc/net/if_inet6")
+		o.IPv6 = err == nil
+	}
+	b := &Backend{variant: o.Variant}
+	for _, v6 := range []bool{false, true} {
+		if v6 && !o.IPv6 || !v6 && !o.IPv4 {
+			continue
+		}
+		k, err := newKernel(o, o.Variant, v6)
+		if err != nil {
+			return nil, err
+		}
+		b.families = append(b.families, &family{kernel: k, options: o})
+	}
+	return b, nil
+}
+
+// Name returns "iptables".
+func (b *Backend) Name() string { return "iptables" }
+
+// Variant returns "nft" or "legacy".
+func (b *Backend) Variant() string { return b.variant }
+
+// Apply programs want. Each address family is independent: an error in one does not keep the
+// other from being programmed. If the kernel refuses what one Service port asks for, that port
+// keeps its old rules, all others get their new ones, and the error names it.
+func (b *Backend) Apply(ctx context.Context, want *proxier.Snapshot) (proxier.Changes, error) {
+	var total proxier.Changes
+	var errs []error
+	for _, f := range b.families {
+		ch, err := f.apply(ctx, inputOf(want, f.kernel.tool.V6()))
+		total = sumOf(total, ch)
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return total, errors.Join(errs...)
+}
+
+func sumOf(a, b proxier.Changes) proxier.Changes {
+	return proxier.Changes{Added: a.Added + b.Added, Updated: a.Updated + b.Updated,
+		Removed: a.Removed + b.Removed, Lines: a.Lines + b.Lines, Full: a.Full || b.Full}
+}
+
+// Invalidate makes the next Apply read the tables.
+func (b *Backend) Invalidate() {
+	for _, f := range b.families {
+		f.known = false
+	}
+}
+
+// Close does nothing: the rules stay.
+func (b *Backend) Close() error { return nil }
+
+// Observe reads our chains, and our rules in built-in chains.
+func (b *Backend) Observe(ctx context.Context) ([]proxier.Observed, error) {
+	var out []proxier.Observed
+	for _, f := range b.families {
+		for _, name := range tables {
+			t, err := f.kernel.read(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			for _, c := range oursOf(t).Chains {
+				if c.Policy != "" && len(c.Rules) == 0 {
+					continue
+				}
+				out = append(out, proxier.Observed{
+					Object: f.kernel.family() + " " + name + " " + c.Name,
+					Value:  strings.Join(c.Rules, "\n"),
+				})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b proxier.Observed) int { return strings.Compare(a.Object, b.Object) })
+	return out, nil
+}
+
+// The tables with rules of ours.
+var tables = []string{"filter", "nat"}
+
+// A family is the state of one address family.
+type family struct {
+	kernel  *kernel
+	options Options
+
+	known       bool // nat, filter and deny are what the kernel has
+	nat, filter state
+	deny        []entry
+	// wanted is what the last successful Apply was given, last what it made of it: the two
+	// differ by refusals.
+	wanted, last input
+	refusals     refusals
+}
+
+func (f *family) apply(ctx context.Context, wanted input) (proxier.Changes, error) {
+	var ch proxier.Changes
+	if !f.known {
+		if err := f.read(ctx); err != nil {
+			return ch, err
+		}
+		ch.Full = true
+	} else if f.wanted.equal(wanted) {
+		return ch, f.refusals.err()
+	}
+	in := f.refusals.replace(wanted, f.last)
+	err := f.commit(ctx, compile(in, f.options), in, &ch)
+	if refused(err) {
+		in, err = f.retry(ctx, wanted, err, &ch)
+	}
+	if err != nil {
+		f.known = false
+		return ch, err
+	}
+	f.wanted, f.last = wanted, in
+	return ch, f.refusals.err()
+}
+
+// equal reports whether two inputs are the same values.
+func (in input) equal(o input) bool {
+	return in.node == o.node && slices.Equal(in.healthPorts, o.healthPorts) && slices.Equal(in.frontends, o.frontends)
+}
+
+// read asks the kernel for its state.
+func (f *family) read(ctx context.Context) error {
+	nat, err := f.kernel.read(ctx, "nat")
+	if err != nil {
+		return err
+	}
+	filter, err := f.kernel.read(ctx, "filter")
+	if err != nil {
+		return err
+	}
+	f.nat, f.filter = stateOf(nat), stateOf(filter)
+	f.deny = entriesOf(&filter, f.kernel.tool.V6())
+	f.known, f.refusals = true, refusals{}
+	return nil
+}
+
+// commit makes the kernel hold want.
+//
+// Each table changes as a whole, but the two cannot change together. So the filter table first
+// gets what it must refuse before and after, then the nat table changes, and then the filter
+// table loses what it need not refuse any more. Often two of the three have nothing to do. If the
+// process dies between them, every frontend does what it did before or what it shall do.
+func (f *family) commit(ctx context.Context, want compiled, in input, ch *proxier.Changes) error {
+	serving := func(key proxier.FrontendKey) bool {
+		i, ok := slices.BinarySearchFunc(in.frontends, key, func(f *proxier.Frontend, k proxier.FrontendKey) int {
+			return f.Compare(k)
+		})
+		return ok && slices.ContainsFunc(in.frontends[i].From[:], func(r proxier.Route) bool { return len(r.Pool.Endpoints) > 0 })
+	}
+	between := transition(f.deny, want.deny, serving)
+	if err := f.write(ctx, &f.filter, want.filter(between), ch); err != nil {
+		return err
+	}
+	f.deny = between
+	if err := f.write(ctx, &f.nat, want.nat, ch); err != nil {
+		return err
+	}
+	if err := f.write(ctx, &f.filter, want.filter(want.deny), ch); err != nil {
+		return err
+	}
+	f.deny = want.deny
+	return nil
+}
+
+func (f *family) write(ctx context.Context, have *state, want restore.Table, ch *proxier.Changes) error {
+	script, after, did := diff(*have, want)
+	if script == nil {
+		return nil
+	}
+	if err := f.kernel.write(ctx, want.Name, script); err != nil {
+		return err
+	}
+	*have, *ch = after, sumOf(*ch, did)
+	return nil
+}

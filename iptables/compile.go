@@ -1,0 +1,198 @@
+package iptables
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fairway-lb/fairway/iptables/restore"
+	"github.com/fairway-lb/fairway/proxier"
+)
+
+// Options say how to program the kernel. The zero Options are ready for use.
+type Options struct {
+	// MasqueradeBit is the bit of the packet mark, 1 to 31, that asks for masquerading; 0 means
+	// 14. kubelet and network plugins know the bit, so change it on all of them or on none.
+	MasqueradeBit int
+	// Variant is "nft" or "legacy". Empty: the one that kubelet uses, or that holds more rules.
+	Variant string
+	// IPv4 and IPv6 are the families to program. Both false: those that the kernel has.
+	IPv4, IPv6 bool
+	// TCPBeLiberal lets packets pass that connection tracking finds invalid. New also sets it
+	// if the sysctl net.netfilter.nf_conntrack_tcp_be_liberal is on.
+	TCPBeLiberal bool
+	// LockWait is how long to wait for the lock that writers of iptables-legacy share; 0 means 5 s.
+	LockWait time.Duration
+	// Intercept is for tests: it is called before every operation on the kernel, and an error
+	// that it returns takes the operation's place.
+	Intercept func(op, object string) error
+
+	// hairpinList tests for hairpin connections endpoint by endpoint, for kernels without xt_bpf.
+	hairpinList bool
+}
+
+const (
+	defaultMasqueradeBit = 14
+	defaultLockWait      = 5 * time.Second
+)
+
+// A Program is what Compile makes of a Snapshot: the chains that Fairway owns, and of the
+// built-in chains the rules that Fairway puts into them.
+type Program struct {
+	IPv4 restore.Ruleset `json:"ipv4,omitempty"`
+	IPv6 restore.Ruleset `json:"ipv6,omitempty"`
+}
+
+// String returns the program as input for iptables-restore and ip6tables-restore, one after the
+// other, each under a comment that says which.
+func (p Program) String() string {
+	var b strings.Builder
+	if p.IPv4 != nil {
+		b.WriteString("# iptables-restore\n" + p.IPv4.String())
+	}
+	if p.IPv6 != nil {
+		b.WriteString("# ip6tables-restore\n" + p.IPv6.String())
+	}
+	return b.String()
+}
+
+// Compile returns the rules that implement s. It is pure: equal frontends give equal rules. If
+// o names no family, it compiles both.
+func Compile(s *proxier.Snapshot, o Options) Program {
+	var p Program
+	both := !o.IPv4 && !o.IPv6
+	if o.IPv4 || both {
+		p.IPv4 = compile(inputOf(s, false), o).ruleset()
+	}
+	if o.IPv6 || both {
+		p.IPv6 = compile(inputOf(s, true), o).ruleset()
+	}
+	return p
+}
+
+// An input is the part of a snapshot that the rules of one family depend on.
+type input struct {
+	v6          bool
+	frontends   []*proxier.Frontend
+	node        *proxier.Node
+	healthPorts []uint16
+}
+
+func inputOf(s *proxier.Snapshot, v6 bool) input {
+	in := input{v6: v6, node: s.Node, healthPorts: s.HealthPorts}
+	// Frontends are sorted, IPv4 first.
+	i, _ := slices.BinarySearchFunc(s.Frontends, true, func(f *proxier.Frontend, _ bool) int {
+		if f.Addr.Is6() {
+			return 1
+		}
+		return -1
+	})
+	if v6 {
+		in.frontends = s.Frontends[i:]
+	} else {
+		in.frontends = s.Frontends[:i]
+	}
+	return in
+}
+
+// A compiled is the want-state of one family.
+type compiled struct {
+	nat restore.Table
+	// deny are the entries of the filter table's dispatch tree. They are kept apart because a
+	// change of both tables goes through a filter table that holds the entries of before and
+	// after; see transition.
+	deny   []entry
+	filter func(deny []entry) restore.Table
+}
+
+func (c compiled) ruleset() restore.Ruleset {
+	return restore.Ruleset{c.filter(c.deny), c.nat}
+}
+
+func compile(in input, o Options) compiled {
+	c := &compiler{in: in, pods: podMatch(in), mark: markText(o.MasqueradeBit), hairpinList: o.hairpinList}
+	c.scan()
+	services := c.services()
+	deny := c.denyEntries()
+	slices.SortFunc(deny, compareEntries)
+	return compiled{
+		nat:    c.natTable(services),
+		deny:   deny,
+		filter: func(deny []entry) restore.Table { return c.filterTable(deny, o.TCPBeLiberal) },
+	}
+}
+
+// A compiler holds what the steps of one compilation share.
+type compiler struct {
+	in          input
+	pods        []string // matches for packets of pods, one of which holds
+	mark        string   // 0x4000/0x4000
+	hairpinList bool
+	pools       map[*proxier.Pool]use
+}
+
+// podMatch returns the tests for a packet that comes from a pod, none if the node cannot tell.
+// An empty test matches every packet.
+func podMatch(in input) []string {
+	pods := in.node.Pods.For(in.v6)
+	if pods.Interface != "" {
+		return []string{"-i " + pods.Interface}
+	}
+	var out []string
+	for _, p := range pods.Prefixes {
+		out = append(out, prefixMatch("-s", p))
+	}
+	return out
+}
+
+// prefixMatch returns the test for an address, empty if every address passes, as iptables-save
+// prints it.
+func prefixMatch(flag string, p netip.Prefix) string {
+	if p.Bits() == 0 {
+		return ""
+	}
+	return flag + " " + p.Masked().String()
+}
+
+// portMatch returns the test for a protocol and destination port.
+func portMatch(k proxier.FrontendKey) string {
+	p := protocol(k.Protocol)
+	return "-p " + p + " -m " + p + " --dport " + itoa(k.Port)
+}
+
+// keyMatch returns the test for a frontend's packets. A NodePort has no address to test; where
+// its tree is entered, the packet is known to be for the node.
+func keyMatch(k proxier.FrontendKey) string {
+	if k.IsNodePort() {
+		return portMatch(k)
+	}
+	return "-d " + netip.PrefixFrom(k.Addr, k.Addr.BitLen()).String() + " " + portMatch(k)
+}
+
+func protocol(p proxier.Protocol) string {
+	switch p {
+	case proxier.UDP:
+		return "udp"
+	case proxier.SCTP:
+		return "sctp"
+	}
+	return "tcp"
+}
+
+// rule joins the parts of a rule that are not empty.
+func rule(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " ")
+}
+
+// hash returns the 16 characters that kube-proxy's chain names end in: base32 of SHA-256.
+func hash(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write([]byte(p))
+	}
+	var sum [sha256.Size]byte
+	return base32.StdEncoding.EncodeToString(h.Sum(sum[:0]))[:16]
+}

@@ -1,0 +1,163 @@
+package iptables
+
+import (
+	"hash/maphash"
+	"maps"
+	"slices"
+
+	"github.com/fairway-lb/fairway/iptables/restore"
+	"github.com/fairway-lb/fairway/proxier"
+)
+
+// A state is what is known of one table in the kernel: of our chains a hash each, so that ten
+// thousand Services need not be remembered as text.
+type state struct {
+	chains map[string]uint64
+	// jumps are our rules in built-in chains, in order.
+	jumps map[string][]string
+	// pinned are our chains that somebody else's rules refer to: they cannot be deleted.
+	pinned map[string]bool
+}
+
+var seed = maphash.MakeSeed()
+
+func sum(rules []string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	for _, r := range rules {
+		h.WriteString(r)
+		h.WriteByte('\n')
+	}
+	return h.Sum64()
+}
+
+// stateOf extracts what is ours from a table as it was read.
+func stateOf(t restore.Table) state {
+	s := state{chains: map[string]uint64{}, jumps: map[string][]string{}, pinned: map[string]bool{}}
+	for _, c := range t.Chains {
+		if c.Policy == "" && isOurs(t.Name, c.Name) {
+			s.chains[c.Name] = sum(c.Rules)
+			continue
+		}
+		for _, r := range c.Rules {
+			switch to := restore.Target(r); {
+			case c.Policy != "" && isOurJump(t.Name, r):
+				s.jumps[c.Name] = append(s.jumps[c.Name], r)
+			case isOurs(t.Name, to):
+				s.pinned[to] = true
+			}
+		}
+	}
+	return s
+}
+
+// ours returns the part of a table that is ours.
+func oursOf(t restore.Table) restore.Table {
+	out := restore.Table{Name: t.Name}
+	for _, c := range t.Chains {
+		if c.Policy != "" {
+			c.Rules = slices.DeleteFunc(slices.Clone(c.Rules), func(r string) bool { return !isOurJump(t.Name, r) })
+		} else if !isOurs(t.Name, c.Name) {
+			continue
+		}
+		out.Chains = append(out.Chains, c)
+	}
+	return out
+}
+
+// diff returns the input for iptables-restore that makes a table in state have into want, nil if
+// it is already, and what has been done then. Foreign rules and chains are not looked at.
+//
+// Only chains that differ are written, each as a whole. All of it is one transaction, so the
+// order in it matters to the tool only: declare, rewrite, delete.
+func diff(have state, want restore.Table) (script []byte, after state, ch proxier.Changes) {
+	after = state{chains: make(map[string]uint64, len(want.Chains)), jumps: map[string][]string{}, pinned: have.pinned}
+	var declare, rules, del []byte
+	line := func(b []byte, parts ...string) []byte {
+		for i, p := range parts {
+			if i > 0 {
+				b = append(b, ' ')
+			}
+			b = append(b, p...)
+		}
+		return append(b, '\n')
+	}
+	for _, c := range want.Chains {
+		if c.Policy != "" {
+			after.jumps[c.Name] = c.Rules
+			continue
+		}
+		h := sum(c.Rules)
+		after.chains[c.Name] = h
+		was, known := have.chains[c.Name]
+		switch {
+		case known && was == h:
+			continue
+		case known:
+			ch.Updated++
+		default:
+			ch.Added++
+		}
+		declare = line(declare, ":"+c.Name, "- [0:0]")
+		for _, r := range c.Rules {
+			rules = line(rules, "-A", c.Name, r)
+		}
+		ch.Lines += len(c.Rules)
+	}
+	drop, add := diffJumps(have.jumps, after.jumps)
+	for _, j := range drop {
+		declare = line(declare, "-D", j.chain, j.rule)
+	}
+	for _, j := range add {
+		rules = line(rules, "-I", j.chain, j.rule)
+	}
+	ch.Lines += len(drop) + len(add)
+	for _, name := range slices.Sorted(maps.Keys(have.chains)) {
+		if _, ok := after.chains[name]; ok {
+			continue
+		}
+		if have.pinned[name] {
+			after.chains[name] = sum(nil)
+			if have.chains[name] != sum(nil) {
+				declare = line(declare, ":"+name, "- [0:0]")
+				ch.Removed++
+			}
+			continue
+		}
+		declare = line(declare, ":"+name, "- [0:0]")
+		del = line(del, "-X", name)
+		ch.Removed++
+	}
+	if len(declare)+len(rules)+len(del) == 0 {
+		return nil, after, ch
+	}
+	script = line(nil, "*"+want.Name)
+	script = append(append(append(script, declare...), rules...), del...)
+	return append(script, "COMMIT\n"...), after, ch
+}
+
+// A jump is a rule of a built-in chain.
+type jump struct{ chain, rule string }
+
+// diffJumps returns the rules to delete, and those to insert at the head of their chain, one
+// after the other. A rule that is there stays where it is.
+func diffJumps(have, want map[string][]string) (drop, add []jump) {
+	for _, chain := range slices.Sorted(maps.Keys(have)) {
+		left := slices.Clone(want[chain])
+		for _, r := range have[chain] {
+			if i := slices.Index(left, r); i >= 0 {
+				left = slices.Delete(left, i, i+1)
+			} else {
+				drop = append(drop, jump{chain, r})
+			}
+		}
+	}
+	for _, chain := range slices.Sorted(maps.Keys(want)) {
+		for _, r := range slices.Backward(want[chain]) {
+			if !slices.Contains(have[chain], r) {
+				add = append(add, jump{chain, r})
+			}
+		}
+	}
+	return drop, add
+}
