@@ -125,7 +125,8 @@ type Service struct {
 	// HealthCheckPort is the node port on which external load balancers ask for the number
 	// of local endpoints; 0 if there is none.
 	HealthCheckPort uint16
-	// LocalReady is the number of distinct ready endpoint addresses on this node.
+	// LocalReady is the number of distinct ready endpoint addresses on this node, of the family
+	// that has more of them.
 	LocalReady int
 	// Ignored says why this node forwards nothing for the Service; empty if it does.
 	Ignored string

@@ -152,8 +152,9 @@ func (b *builder) parseSlice(out []listed, s *discoveryv1.EndpointSlice, v6 bool
 }
 
 // ownOrNotUnicast says why connections must not go to a, or "". An endpoint that is an address of
-// its own Service would be a loop. The exception is an endpoint on a node whose address is also
-// what the load balancer reports, as with host-network pods behind a node address.
+// its own Service would be a loop. The exception is an endpoint on a node: its address is the
+// node's, which is also what the Service has for external address. Many small clusters expose
+// host-network pods like that.
 func ownOrNotUnicast(a netip.Addr, ep *discoveryv1.Endpoint, svc *proxier.Service, vips []claimed) string {
 	if why := notUnicast(a); why != "" {
 		return why
@@ -161,10 +162,8 @@ func ownOrNotUnicast(a netip.Addr, ep *discoveryv1.Endpoint, svc *proxier.Servic
 	if slices.Contains(svc.ClusterIPs, a) {
 		return "the cluster IP of its own Service"
 	}
-	for _, v := range vips {
-		if v.addr == a && (v.kind == proxier.ExternalIP || ep.NodeName == nil) {
-			return "an address of its own Service"
-		}
+	if ep.NodeName == nil && slices.ContainsFunc(vips, func(v claimed) bool { return v.addr == a }) {
+		return "an address of its own Service"
 	}
 	return ""
 }

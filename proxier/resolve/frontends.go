@@ -64,7 +64,7 @@ func (e *environment) forbiddenPort(k proxier.FrontendKey) string {
 	if slices.Contains(e.apiServers, netip.AddrPortFrom(k.Addr, k.Port)) {
 		return "where the API server listens"
 	}
-	if e.kubelet != 0 && k.Port == e.kubelet && e.isNode(k.Addr) {
+	if k.Port == e.kubelet && e.isNode(k.Addr) {
 		return "where the kubelet listens"
 	}
 	return ""

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -20,8 +21,11 @@ type environment struct {
 	podRanges    []netip.Prefix // addresses that are pods', as far as the node can know
 	serviceCIDRs []netip.Prefix
 	apiServers   []netip.AddrPort // where the API server itself listens
-	kubelet      uint16           // the kubelet's port, 0 if unknown
+	kubelet      uint16           // the kubelet's port
 }
+
+// defaultKubelet is the port of a kubelet that the Node does not give another one.
+const defaultKubelet = 10250
 
 // programs reports whether this node programs a family.
 func (e *environment) programs(v6 bool) bool {
@@ -49,7 +53,7 @@ func (e *environment) isNode(a netip.Addr) bool { return slices.Contains(e.addre
 // observe works out the environment and the Node of the snapshot.
 func observe(o *Options, in Inputs, rep *report) (*environment, *proxier.Node) {
 	n := in.Node
-	env := &environment{opts: o, addresses: nodeAddresses(o, n, rep)}
+	env := &environment{opts: o, addresses: nodeAddresses(o, n, rep), kubelet: defaultKubelet}
 	env.serviceCIDRs = serviceRanges(in.ServiceCIDRs, rep)
 	env.apiServers = apiServers(in.Groups)
 	podCIDRs := nodePodCIDRs(n)
@@ -57,7 +61,7 @@ func observe(o *Options, in Inputs, rep *report) (*environment, *proxier.Node) {
 	env.podRanges = canonicalPrefixes(slices.Concat(env.pods.Prefixes, podCIDRs))
 	if n != nil {
 		env.zone = n.Labels[corev1.LabelTopologyZone]
-		env.kubelet = portOf(n.Status.DaemonEndpoints.KubeletEndpoint.Port)
+		env.kubelet = cmp.Or(portOf(n.Status.DaemonEndpoints.KubeletEndpoint.Port), defaultKubelet)
 	}
 	return env, &proxier.Node{
 		Name:         o.NodeName,

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -53,7 +54,7 @@ func mustInputs(t testing.TB, docs ...string) Inputs {
 		}
 		return groups[n]
 	}
-	for _, doc := range strings.Split(strings.Join(docs, "\n---\n"), "\n---\n") {
+	for doc := range strings.SplitSeq(strings.Join(docs, "\n---\n"), "\n---\n") {
 		if strings.TrimSpace(doc) == "" {
 			continue
 		}
@@ -130,7 +131,7 @@ func renderFrontend(f *proxier.Frontend) string {
 	if routes[0] == routes[1] && routes[1] == routes[2] {
 		routes = routes[:1]
 	}
-	out := fmt.Sprintf("%s %s %s: %s", f.FrontendKey, f.Kind, f.Owner, strings.Join(routes, " | "))
+	out := fmt.Sprintf("%s %s %s: %s", f.FrontendKey, f.Kind, f.Owner.Name+":"+f.Owner.Port, strings.Join(routes, " | "))
 	if f.Sources != nil {
 		out += fmt.Sprint(" from ", f.Sources)
 	}
@@ -154,6 +155,117 @@ func renderRoute(r proxier.Route) string {
 	}
 	if r.Masquerade {
 		out += " M"
+	}
+	return out
+}
+
+// service writes a Service in namespace ns. Spec and status are YAML in flow style.
+func service(name, spec string, status ...string) string {
+	out := fmt.Sprintf("\n---\nkind: Service\nmetadata: {namespace: ns, name: %s}\nspec: %s", name, spec)
+	for _, s := range status {
+		out += "\nstatus: " + s
+	}
+	return out
+}
+
+// slice writes the EndpointSlice name-suffix of a Service, with one unnamed port 8080 unless
+// ports are given.
+func slice(service, suffix, endpoints string, ports ...string) string {
+	family := "IPv4"
+	if strings.Contains(endpoints, ":1") || strings.Contains(endpoints, ":2") {
+		family = "IPv6"
+	}
+	if len(ports) == 0 {
+		ports = []string{`[{name: "", port: 8080}]`}
+	}
+	return fmt.Sprintf(`
+---
+kind: EndpointSlice
+metadata: {namespace: ns, name: %s-%s, labels: {kubernetes.io/service-name: %s}}
+addressType: %s
+ports: %s
+endpoints: %s`, service, suffix, service, family, ports[0], endpoints)
+}
+
+// on writes endpoints: "10.244.1.11" alone is on this node if it is one of its pods' addresses,
+// else on node-2; more fields may follow after a comma.
+func on(endpoints ...string) string {
+	var out []string
+	for _, e := range endpoints {
+		addr, more, _ := strings.Cut(e, ",")
+		node := "node-2"
+		if strings.HasPrefix(addr, "10.244.1.") || strings.HasPrefix(addr, "fd00:244:1:") {
+			node = nodeName
+		}
+		text := fmt.Sprintf("addresses: [%q], nodeName: %s", addr, node)
+		if more != "" {
+			text += ", " + more
+		}
+		out = append(out, "{"+text+"}")
+	}
+	return "[" + strings.Join(out, ", ") + "]"
+}
+
+const (
+	unready     = "conditions: {ready: false, serving: false}"
+	leaving     = "conditions: {ready: false, serving: true, terminating: true}"
+	gone        = "conditions: {ready: false, serving: false, terminating: true}"
+	webSpec     = "{clusterIP: 10.96.0.1, ports: [{port: 80}]}"
+	webEndpoint = "10.96.0.1:80/TCP ClusterIP web:: 10.244.1.11:8080 | 10.244.1.11:8080 M | 10.244.1.11:8080 M\n"
+)
+
+// A row is a case of a table test: a cluster and the frontends and problems it comes to.
+type row struct {
+	name    string
+	opts    func(*Options)
+	objects string
+	want    string
+}
+
+func testRows(t *testing.T, rows []row) {
+	t.Helper()
+	for _, tc := range rows {
+		t.Run(tc.name, func(t *testing.T) {
+			o := defaults()
+			if tc.opts != nil {
+				tc.opts(&o)
+			}
+			got := render(mustResolve(t, o, mustInputs(t, nodeYAML, cidrsYAML, tc.objects)))
+			if diff := cmp.Diff(lines(tc.want), lines(got)); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+// lines returns the lines of s that are not blank, without indentation.
+func lines(s string) []string {
+	var out []string
+	for l := range strings.Lines(s) {
+		if l = strings.TrimSpace(l); l != "" {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// cmpAddr lets cmp compare addresses and prefixes.
+var cmpAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func addrs(texts ...string) []netip.Addr {
+	var out []netip.Addr
+	for _, s := range texts {
+		out = append(out, addr(s))
+	}
+	return out
+}
+
+func prefixes(texts ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range texts {
+		out = append(out, netip.MustParsePrefix(s))
 	}
 	return out
 }
