@@ -44,7 +44,7 @@ func New(o Options) (*Backend, error) {
 	}
 	if !o.IPv4 && !o.IPv6 {
 		o.IPv4 = true
-		_, err := os.Stat("/proc/net/if_inet6")
+		_, err := os.Stat("/proc/thread-self/net/if_inet6")
 		o.IPv6 = err == nil
 	}
 	b := &Backend{variant: o.Variant}

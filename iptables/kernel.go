@@ -86,7 +86,7 @@ func (k *kernel) exists(table string) bool {
 	if k.tool.Variant() != restore.Legacy {
 		return true
 	}
-	names, err := os.ReadFile("/proc/net/" + map[bool]string{false: "ip", true: "ip6"}[k.tool.V6()] + "_tables_names")
+	names, err := os.ReadFile("/proc/thread-self/net/" + map[bool]string{false: "ip", true: "ip6"}[k.tool.V6()] + "_tables_names")
 	return err == nil && strings.Contains("\n"+string(names), "\n"+table+"\n")
 }
 
