@@ -160,7 +160,8 @@ func (p Probe) udp() (string, Answer) {
 	defer c.Close()
 	a := Answer{Local: c.LocalAddr().(*net.UDPAddr).AddrPort()}
 	_ = c.SetDeadline(time.Now().Add(p.Wait))
-	if _, a.Err = c.Write([]byte("hello\n")); a.Err != nil {
+	// EPERM: a rule did not let it out. If it refused, that arrives as well.
+	if _, a.Err = c.Write([]byte("hello\n")); a.Err != nil && !errors.Is(a.Err, syscall.EPERM) {
 		return "", a
 	}
 	buf := make([]byte, 256)

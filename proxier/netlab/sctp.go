@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -126,7 +127,7 @@ func (p Probe) sctp() (string, Answer) {
 	a := Answer{Local: netip.AddrPortFrom(self.Unmap(), port)}
 	_ = c.SetDeadline(time.Now().Add(p.Wait))
 	tag := rand.Uint32() | 1
-	if _, a.Err = c.Write(sctpPacket(sctpInit, port, p.To.Port(), 0, tag, nil)); a.Err != nil {
+	if _, a.Err = c.Write(sctpPacket(sctpInit, port, p.To.Port(), 0, tag, nil)); a.Err != nil && !errors.Is(a.Err, syscall.EPERM) {
 		return "", a
 	}
 	buf := make([]byte, 2048)

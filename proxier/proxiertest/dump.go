@@ -64,12 +64,21 @@ func stable(dump string) string {
 // traffic of the scenarios pass.
 const (
 	foreignRestore = `*mangle
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
 :KUBE-KUBELET-CANARY - [0:0]
 :cali-foreign - [0:0]
 -A PREROUTING -m comment --comment "foreign mark" -p tcp --dport 65001 -j MARK --set-xmark 0x10000/0x10000
 -A FORWARD -j cali-foreign
 COMMIT
 *nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
 :KUBE-KUBELET-CANARY - [0:0]
 :CNI-foreign - [0:0]
 -A PREROUTING -m comment --comment "foreign port" -p tcp --dport 65000 -j CNI-foreign
@@ -77,9 +86,14 @@ COMMIT
 -A CNI-foreign -m mark --mark 0x2000/0x2000 -j ACCEPT
 COMMIT
 *raw
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
 -A PREROUTING -p tcp -m tcp --dport 65002 -j CT --notrack
 COMMIT
 *filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
 :KUBE-KUBELET-CANARY - [0:0]
 :foreign - [0:0]
 -A INPUT -p tcp -m tcp --dport 65003 -m comment --comment "somebody's \"quoted\" words" -j foreign
