@@ -232,7 +232,7 @@ func (c *claims) owner(a netip.Addr) proxier.NamespacedName {
 }
 
 // compare orders claims on one key, the one that gets it first: cluster IPs, then older Services,
-// then by name.
+// then by name. A Service of unknown age, which no API server has made, counts as the newest.
 func (cl claim) compare(o claim) int {
 	rank := func(cl claim) int {
 		if cl.frontend != nil && cl.frontend.Kind == proxier.ClusterIP {
@@ -240,5 +240,9 @@ func (cl claim) compare(o claim) int {
 		}
 		return 1
 	}
-	return cmp.Or(rank(cl)-rank(o), cl.created.Compare(o.created), cl.group.Name.Compare(o.group.Name))
+	age := cl.created.Compare(o.created)
+	if cl.created.IsZero() != o.created.IsZero() {
+		age = -age
+	}
+	return cmp.Or(rank(cl)-rank(o), age, cl.group.Name.Compare(o.group.Name))
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -85,8 +86,12 @@ func mustInputs(t testing.TB, docs ...string) Inputs {
 		slices.SortFunc(g.Slices, func(a, b *discoveryv1.EndpointSlice) int { return strings.Compare(a.Name, b.Name) })
 		in.Groups = append(in.Groups, g)
 	}
-	slices.SortFunc(in.Groups, func(a, b *Group) int { return a.Name.Compare(b.Name) })
+	sortGroups(in.Groups)
 	return in
+}
+
+func sortGroups(list []*Group) {
+	slices.SortFunc(list, func(a, b *Group) int { return a.Name.Compare(b.Name) })
 }
 
 func mustYAML(t testing.TB, doc string, into any) {
@@ -250,7 +255,7 @@ func lines(s string) []string {
 }
 
 // cmpAddr lets cmp compare addresses and prefixes.
-var cmpAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+var cmpAddr = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 

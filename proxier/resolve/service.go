@@ -28,7 +28,7 @@ type builder struct {
 // A resolved is what one Group comes to, conflicts with other Groups aside.
 type resolved struct {
 	service    *proxier.Service
-	created    time.Time
+	created    time.Time           // zero if unknown
 	clusterIPs []netip.Addr        // that other Services must not claim; also if service is ignored
 	frontends  []*proxier.Frontend // sorted by key, keys distinct
 	problems   []proxier.Problem   // sorted

@@ -35,6 +35,9 @@ func splice[K, V any](list []*V, edits []edit[K, V], compare func(*V, K) int) []
 	if len(changes) == 0 {
 		return list
 	}
+	if len(list)+grow == 0 {
+		return nil
+	}
 	out := make([]*V, 0, len(list)+grow)
 	done := 0
 	for _, c := range changes {
