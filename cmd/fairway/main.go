@@ -39,6 +39,6 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(demoCommand(), getCommand(), versionCommand())
+	root.AddCommand(proxyCommand(), cleanupCommand(), demoCommand(), getCommand(), versionCommand())
 	return root
 }

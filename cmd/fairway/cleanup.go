@@ -1,0 +1,21 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/fairway-lb/fairway/iptables"
+)
+
+func cleanupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cleanup",
+		Short: "Remove what the proxy programmed on this node, and only that (root)",
+		Long: `Remove what "fairway proxy" programmed on this node, in every backend, and what a kube-proxy
+in iptables mode left behind. Everything else stays as it is. End the proxy first: connections
+to Services fail afterwards.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return iptables.Cleanup(c.Context(), iptables.Options{})
+		},
+	}
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fairway-lb/fairway/iptables"
+	"github.com/fairway-lb/fairway/proxier"
+	"github.com/fairway-lb/fairway/proxier/admin"
+	"github.com/fairway-lb/fairway/proxier/conntrack"
+	"github.com/fairway-lb/fairway/proxier/health"
+	"github.com/fairway-lb/fairway/proxier/localport"
+	"github.com/fairway-lb/fairway/proxier/metrics"
+	"github.com/fairway-lb/fairway/proxier/resolve"
+	"github.com/fairway-lb/fairway/proxier/watch"
+)
+
+// settings are what the parts of a proxy are made with.
+type settings struct {
+	mode      string // name of the backend
+	manifests string // folder to follow; empty: the API server
+	client    watch.ClientOptions
+	resolve   resolve.Options
+	iptables  iptables.Options
+	localhost []netip.Addr // where NodePorts are served on loopback
+	conntrack conntrackSettings
+
+	minSync, sync time.Duration // between two applies; between two readings of the kernel
+	adminSocket   string
+	healthz       string // IP:port; empty for none
+	metrics       string // IP:port; empty for none
+	bindHardFail  bool
+	profiling     bool
+	configz       any // what /configz shows
+}
+
+// newBackend returns the backend of that name. It writes nothing to the kernel.
+func newBackend(s settings) (proxier.Backend, error) {
+	switch s.mode {
+	case "iptables":
+		return iptables.New(s.iptables)
+	}
+	return nil, fmt.Errorf("mode %q: want iptables (ipvs and ebpf are not there yet)", s.mode)
+}
+
+// A proxy is all parts of one running proxy.
+type proxy struct {
+	settings
+	log     *slog.Logger
+	backend proxier.Backend
+	admin   *admin.Server
+	store   *watch.Store
+	feed    *proxier.Feed
+	metrics *metrics.Metrics
+	monitor *health.Monitor
+	ports   *health.Ports
+	flows   *conntrack.Cleaner
+	local   *localport.Forwarder
+}
+
+// newProxy makes the parts and takes the node's lock. Nothing is programmed yet.
+func newProxy(s settings, log *slog.Logger) (*proxy, error) {
+	p := &proxy{settings: s, log: log, store: watch.NewStore(), feed: new(proxier.Feed), flows: conntrack.New()}
+	var err error
+	if p.admin, err = admin.Listen(s.adminSocket, p.feed); err != nil {
+		return nil, err
+	}
+	if p.backend, err = newBackend(s); err != nil {
+		p.admin.Close()
+		return nil, err
+	}
+	families := []string{}
+	for name, on := range map[string]bool{"IPv4": s.resolve.IPv4, "IPv6": s.resolve.IPv6} {
+		if on {
+			families = append(families, name)
+		}
+	}
+	p.metrics = metrics.New(versionString(), p.backend.Name(), families)
+	p.monitor = health.NewMonitor(2*s.sync, families...)
+	p.ports = health.NewPorts(p.monitor, p.healthPortFailed)
+	p.local = localport.New(localport.Options{Addresses: s.localhost})
+	p.metrics.Registry().MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "fairway", Name: "watch_staleness_seconds",
+		Help: "For how long the API server has not been heard of; 0 while it answers",
+	}, func() float64 { return p.store.Staleness().Seconds() }))
+	return p, nil
+}
+
+// run works until ctx is done, or until a part fails that the others cannot do without. The
+// data plane keeps working afterwards.
+func (p *proxy) run(ctx context.Context) error {
+	defer p.backend.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	part := func(f func(context.Context)) { g.Go(func() error { f(ctx); return nil }) }
+
+	g.Go(func() error { return p.source(ctx) })
+	part(p.reportProgress)
+	part(func(ctx context.Context) {
+		watch.Publish(ctx, p.store, resolve.New(p.resolve), p.feed, watch.PublishOptions{Published: p.published})
+	})
+	loop := &proxier.Loop{Feed: p.feed, Backend: p.backend, MinInterval: p.minSync, Resync: p.sync,
+		Applied: func(a proxier.Applied) { p.applied(ctx, a) }, Log: p.log}
+	part(loop.Run)
+	part(p.ports.Run)
+	part(func(ctx context.Context) { p.local.Run(ctx, p.feed) })
+	g.Go(func() error { return p.admin.Run(ctx) })
+	p.serve(ctx, g, "healthz", p.healthz, p.monitor.Handler(p.metrics.Answered))
+	p.serve(ctx, g, "metrics", p.settings.metrics, debugHandler(p.metrics.Handler(), p.backend.Name(), p.configz, p.profiling))
+	return g.Wait()
+}
+
+// serve answers HTTP on addr as a part of g, if there is an address.
+func (p *proxy) serve(ctx context.Context, g *errgroup.Group, name, addr string, h http.Handler) {
+	if addr == "" {
+		return
+	}
+	g.Go(func() error {
+		err := health.Serve(ctx, addr, h, p.bindHardFail, func(err error) {
+			p.log.Error("cannot listen; will try again", "server", name, "err", err)
+		})
+		if err != nil {
+			return fmt.Errorf("%s server: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// source fills the store from what the settings name.
+func (p *proxy) source(ctx context.Context) error {
+	if p.manifests != "" {
+		return watch.Manifests(ctx, p.store, watch.ManifestOptions{Dir: p.manifests, NodeName: p.resolve.NodeName, Log: p.log})
+	}
+	client, err := watch.NewClient(p.client)
+	if err != nil {
+		return err
+	}
+	watch.Cluster(ctx, p.store, client, watch.ClusterOptions{
+		NodeName: p.resolve.NodeName, ServiceProxyName: p.resolve.ServiceProxyName, Log: p.log})
+	return nil
+}
+
+// reportProgress logs how far the first complete state has come, until it is there.
+func (p *proxy) reportProgress(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.store.Synced():
+			return
+		case <-time.After(5 * time.Second):
+			at := p.store.Progress()
+			p.log.Info("waiting for the cluster's state", "services", at.Services,
+				"endpointSlices", at.EndpointSlices, "incomplete", at.Waiting)
+		}
+	}
+}
+
+// published notes a new snapshot, before anything has been programmed for it.
+func (p *proxy) published(s *proxier.Snapshot) {
+	p.metrics.Published(s)
+	p.monitor.Published(s)
+}
+
+// applied notes the outcome of an Apply, and lets what depends on it follow.
+func (p *proxy) applied(ctx context.Context, a proxier.Applied) {
+	p.metrics.Applied(a)
+	p.monitor.Applied(a)
+	if a.Err != nil {
+		return
+	}
+	p.cleanFlows(ctx, a)
+	p.ports.Sync(a.Now)
+	p.admin.Applied(a)
+}
+
+// cleanFlows deletes the flows that the change made stale. It is done before others are told
+// that the snapshot is in force.
+func (p *proxy) cleanFlows(ctx context.Context, a proxier.Applied) {
+	start := time.Now()
+	before := [2]uint64{p.flows.Deleted(false), p.flows.Deleted(true)}
+	deleted, err := p.flows.Clean(ctx, a.Prev, a.Now)
+	took := time.Since(start)
+	if err != nil && ctx.Err() == nil {
+		p.log.Error("stale flows could not be removed; will try again", "err", err)
+	}
+	if deleted > 0 {
+		p.log.Info("removed stale flows", "flows", deleted, "took", took)
+	}
+	for i, family := range []string{"IPv4", "IPv6"} {
+		p.metrics.Flows(family, int(p.flows.Deleted(i == 1)-before[i]), took)
+	}
+}
+
+func (p *proxy) healthPortFailed(service proxier.NamespacedName, err error) {
+	p.log.Error("health check port cannot be opened; will try again", "service", service, "err", err)
+}
