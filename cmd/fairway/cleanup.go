@@ -1,10 +1,6 @@
 package main
 
-import (
-	"github.com/spf13/cobra"
-
-	"github.com/fairway-lb/fairway/iptables"
-)
+import "github.com/spf13/cobra"
 
 func cleanupCommand() *cobra.Command {
 	return &cobra.Command{
@@ -15,7 +11,7 @@ in iptables mode left behind. Everything else stays as it is. End the proxy firs
 to Services fail afterwards.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return iptables.Cleanup(c.Context(), iptables.Options{})
+			return cleanup(c.Context())
 		},
 	}
 }

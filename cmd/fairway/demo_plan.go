@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fairway-lb/fairway/proxier"
 	"github.com/fairway-lb/fairway/proxier/netlab"
@@ -72,7 +73,7 @@ func demoRows() []demoRow {
 				to := demoTarget(p.to, c.from, v6)
 				rows = append(rows, demoRow{
 					frontend: p.service + " " + to.String() + "/" + p.protocol.String(), kind: p.kind, client: c.shown,
-					probe: netlab.Probe{From: c.from, To: to, Protocol: p.protocol},
+					probe: netlab.Probe{From: c.from, To: to, Protocol: p.protocol, Wait: 3 * time.Second},
 					want:  c.want,
 				})
 			}

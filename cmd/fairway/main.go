@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -13,7 +14,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := command().ExecuteContext(ctx)
+	err := command(os.Args[0]).ExecuteContext(ctx)
 	stop()
 	var code exitCode
 	switch {
@@ -30,15 +31,21 @@ type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit %d", int(c)) }
 
-func command() *cobra.Command {
-	root := &cobra.Command{
-		Use:           "fairway",
-		Short:         "Fairway forwards connections to Kubernetes Services",
-		Args:          cobra.NoArgs,
-		SilenceErrors: true, // main reports them
-		SilenceUsage:  true,
+// command returns what a program of this name is: kube-proxy is "fairway proxy".
+func command(argv0 string) *cobra.Command {
+	var c *cobra.Command
+	if filepath.Base(argv0) == "kube-proxy" {
+		c = proxyCommand()
+		c.Use = "kube-proxy"
+	} else {
+		c = &cobra.Command{
+			Use:   "fairway",
+			Short: "Fairway forwards connections to Kubernetes Services",
+			Args:  cobra.NoArgs,
+		}
+		c.AddCommand(proxyCommand(), renderCommand(), getCommand(), cleanupCommand(), demoCommand(), versionCommand())
 	}
-	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(proxyCommand(), cleanupCommand(), demoCommand(), getCommand(), versionCommand())
-	return root
+	c.SilenceErrors, c.SilenceUsage = true, true // main reports errors
+	c.CompletionOptions.DisableDefaultCmd = true
+	return c
 }

@@ -1,75 +1,159 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
-	"strings"
-	"time"
+	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/fairway-lb/fairway/iptables"
 	"github.com/fairway-lb/fairway/proxier/admin"
+	"github.com/fairway-lb/fairway/proxier/config"
+	"github.com/fairway-lb/fairway/proxier/resolve"
+	"github.com/fairway-lb/fairway/proxier/watch"
 )
 
+// backends are the modes that this program has.
+var backends = []string{config.ModeIPTables}
+
 func proxyCommand() *cobra.Command {
-	s := settings{mode: "iptables", minSync: time.Second, sync: 30 * time.Second}
-	var clusterCIDR, hostname, logFormat string
-	var verbosity int
 	c := &cobra.Command{
 		Use:   "proxy",
 		Short: "Forward connections to Services on this node",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			log, err := newLogger(os.Stderr, logFormat, verbosity)
-			if err != nil {
-				return err
-			}
-			if hostname == "" {
-				if hostname, err = os.Hostname(); err != nil {
-					return err
-				}
-			}
-			s.resolve.NodeName = strings.ToLower(hostname)
-			for cidr := range strings.SplitSeq(clusterCIDR, ",") {
-				if cidr == "" {
-					continue
-				}
-				p, err := netip.ParsePrefix(cidr)
-				if err != nil {
-					return fmt.Errorf("--cluster-cidr: %w", err)
-				}
-				s.resolve.Detect.ClusterCIDRs = append(s.resolve.Detect.ClusterCIDRs, p)
-			}
-			s.resolve.IPv4, s.resolve.IPv6 = true, haveIPv6()
-			s.iptables.IPv4, s.iptables.IPv6 = s.resolve.IPv4, s.resolve.IPv6
-			p, err := newProxy(s, log)
-			if err != nil {
-				return err
-			}
-			log.Info("starting", "version", versionString(), "node", s.resolve.NodeName, "backend", p.backend.Name())
-			if err := s.conntrack.apply("/proc/sys"); err != nil {
-				log.Warn("some sysctls keep the kernel's values", "err", err)
-			}
-			return p.run(c.Context())
-		},
+		Long: `Forward connections to the Services of a Kubernetes cluster on this node, in place of
+kube-proxy and with its flags and configuration file. Services, EndpointSlices and the Node come
+from the API server, or from a folder of manifests.
+
+The proxy needs CAP_NET_ADMIN (with iptables-legacy CAP_NET_RAW too). When it ends, connections
+keep working as they were programmed last; "fairway cleanup" removes everything.`,
+		Args:    cobra.NoArgs,
+		Version: versionString(),
 	}
-	f := c.Flags()
-	f.StringVar(&s.manifests, "manifests", "", "follow the manifests in this folder instead of an API server")
-	f.StringVar(&s.client.Kubeconfig, "kubeconfig", "", "kubeconfig file; empty for in-cluster")
-	f.StringVar(&hostname, "hostname-override", "", "name of this node")
-	f.StringVar(&clusterCIDR, "cluster-cidr", "", "ranges of pods")
-	f.StringVar(&s.adminSocket, "admin-socket", admin.DefaultSocket, "socket for fairway get")
-	f.StringVar(&s.metrics, "metrics-bind-address", "127.0.0.1:10249", "metrics and debug address")
-	f.StringVar(&s.healthz, "healthz-bind-address", "0.0.0.0:10256", "health address")
-	f.StringVar(&s.iptables.Variant, "iptables-variant", "", "nft or legacy")
-	f.StringVar(&logFormat, "logging-format", "text", "text or json")
-	f.IntVarP(&verbosity, "v", "v", 0, "verbosity")
+	flags := config.AddFlags(c.Flags())
+	var variant string
+	c.Flags().StringVar(&variant, "iptables-variant", "", "nft or legacy; empty: the one that the node uses")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, err := flags.Config(backends)
+		if err != nil {
+			return err
+		}
+		log, err := newLogger(os.Stderr, cfg.LogJSON(), cfg.Verbosity())
+		if err != nil {
+			return err
+		}
+		for _, text := range cfg.Warnings() {
+			log.Warn(text)
+		}
+		for _, field := range cfg.NoEffect() {
+			log.Warn("field has no effect", "field", field, "backend", cfg.Mode())
+		}
+		s := settingsOf(cfg)
+		s.iptables.Variant = variant
+		switch {
+		case cfg.WriteConfigTo != "":
+			return cfg.WriteFile(cfg.WriteConfigTo)
+		case cfg.Cleanup:
+			return cleanup(c.Context())
+		case cfg.InitOnly:
+			return s.conntrack.apply("/proc/sys")
+		}
+		return runProxy(c.Context(), s, log)
+	}
 	return c
+}
+
+// runProxy runs a proxy until ctx is done.
+func runProxy(ctx context.Context, s settings, log *slog.Logger) error {
+	p, err := newProxy(s, log)
+	if err != nil {
+		return err
+	}
+	log.Info("starting", "version", versionString(), "node", s.resolve.NodeName, "backend", p.backend.Name())
+	if err := s.conntrack.apply("/proc/sys"); err != nil {
+		log.Warn("some sysctls keep the kernel's values", "err", err)
+	}
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(s.oomScoreAdj)), 0); err != nil {
+		log.Debug("oom score stays as it is", "err", err)
+	}
+	err = p.run(ctx)
+	log.Info("ended; connections keep working as they were programmed last")
+	return err
+}
+
+// settingsOf translates the configuration for the parts.
+func settingsOf(c config.Config) settings {
+	k := c.Kube
+	v4, v6 := true, haveIPv6()
+	s := settings{
+		mode: c.Mode(), manifests: c.Manifests,
+		client: watch.ClientOptions{
+			Kubeconfig: k.ClientConnection.Kubeconfig, Master: c.Master,
+			QPS: k.ClientConnection.QPS, Burst: int(k.ClientConnection.Burst),
+			ContentType: k.ClientConnection.ContentType, AcceptContentTypes: k.ClientConnection.AcceptContentTypes,
+			UserAgent: "fairway/" + versionString(),
+		},
+		resolve: resolve.Options{
+			NodeName:          c.NodeName,
+			Detect:            resolve.Detect{Mode: c.DetectMode(), ClusterCIDRs: c.ClusterCIDRs(), Interface: c.DetectInterface()},
+			MasqueradeAll:     c.MasqueradeAll(),
+			NodePortAddresses: k.NodePortAddresses,
+			IPv4:              v4, IPv6: v6,
+			DenyExternalIPs: !c.AllowExternalIPs(),
+		},
+		iptables: iptables.Options{
+			MasqueradeBit: c.MasqueradeBit(), IPv4: v4, IPv6: v6, TCPBeLiberal: k.Conntrack.TCPBeLiberal,
+		},
+		conntrack: conntrackSettings{
+			MaxPerCore: int(*k.Conntrack.MaxPerCore), Min: int(*k.Conntrack.Min),
+			TCPEstablished: k.Conntrack.TCPEstablishedTimeout.Duration, TCPCloseWait: k.Conntrack.TCPCloseWaitTimeout.Duration,
+			UDP: k.Conntrack.UDPTimeout.Duration, UDPStream: k.Conntrack.UDPStreamTimeout.Duration,
+			TCPBeLiberal: k.Conntrack.TCPBeLiberal,
+		},
+		minSync: c.MinSyncPeriod(), sync: c.SyncPeriod(),
+		adminSocket: c.AdminSocket,
+		healthz:     k.HealthzBindAddress, metrics: k.MetricsBindAddress,
+		bindHardFail: k.BindAddressHardFail, profiling: k.EnableProfiling,
+		oomScoreAdj: int(*k.OOMScoreAdj), configz: k,
+	}
+	if a := c.BindAddress(); a.IsValid() {
+		s.resolve.NodeAddresses = []netip.Addr{a}
+	}
+	if s.adminSocket == "" {
+		s.adminSocket = admin.DefaultSocket
+	}
+	if *k.IPTables.LocalhostNodePorts {
+		for _, a := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
+			if (v6 || a.Is4()) && acceptsNodePorts(k.NodePortAddresses, a) {
+				s.localhost = append(s.localhost, a)
+			}
+		}
+	}
+	return s
+}
+
+// acceptsNodePorts reports whether nodePortAddresses let NodePorts be on a loopback address.
+func acceptsNodePorts(cidrs []string, a netip.Addr) bool {
+	return len(cidrs) == 0 || slices.ContainsFunc(cidrs, func(text string) bool {
+		p, err := netip.ParsePrefix(text) // "primary" never means loopback
+		return err == nil && p.Contains(a)
+	})
 }
 
 // haveIPv6 reports whether this network namespace has IPv6.
 func haveIPv6() bool {
 	_, err := os.Stat("/proc/net/if_inet6")
 	return err == nil
+}
+
+// cleanup removes what a proxy programmed in this network namespace.
+func cleanup(ctx context.Context) error {
+	if err := iptables.Cleanup(ctx, iptables.Options{}); err != nil {
+		return fmt.Errorf("cleanup: %w", err)
+	}
+	return nil
 }

@@ -37,6 +37,7 @@ type settings struct {
 	healthz       string // IP:port; empty for none
 	metrics       string // IP:port; empty for none
 	bindHardFail  bool
+	oomScoreAdj   int
 	profiling     bool
 	configz       any // what /configz shows
 }
