@@ -69,18 +69,22 @@ func (b *Backend) Variant() string { return b.variant }
 
 // Apply programs want. Each address family is independent: an error in one does not keep the
 // other from being programmed. If the kernel refuses what one Service port asks for, that port
-// keeps its old rules, all others get their new ones, and the error names it.
+// keeps its old rules, all others get their new ones, and a [proxier.PartialError] names it.
 func (b *Backend) Apply(ctx context.Context, want *proxier.Snapshot) (proxier.Changes, error) {
 	var total proxier.Changes
-	var errs []error
+	var errs, refused []error
 	for _, f := range b.families {
 		ch, err := f.apply(ctx, inputOf(want, f.kernel.tool.V6()))
 		total = sumOf(total, ch)
-		if err != nil {
-			errs = append(errs, err)
-		}
+		errs, refused = append(errs, err), append(refused, f.refusals.err())
 	}
-	return total, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return total, err
+	}
+	if err := errors.Join(refused...); err != nil {
+		return total, &proxier.PartialError{Err: err}
+	}
+	return total, nil
 }
 
 func sumOf(a, b proxier.Changes) proxier.Changes {
@@ -139,6 +143,7 @@ type family struct {
 	refusals     refusals
 }
 
+// apply programs wanted but for what f.refusals holds afterwards.
 func (f *family) apply(ctx context.Context, wanted input) (proxier.Changes, error) {
 	var ch proxier.Changes
 	if !f.known {
@@ -147,7 +152,7 @@ func (f *family) apply(ctx context.Context, wanted input) (proxier.Changes, erro
 		}
 		ch.Full = true
 	} else if f.wanted.equal(wanted) {
-		return ch, f.refusals.err()
+		return ch, nil
 	}
 	in := f.refusals.replace(wanted, f.last)
 	err := f.commit(ctx, compile(in, f.options), in, &ch)
@@ -159,7 +164,7 @@ func (f *family) apply(ctx context.Context, wanted input) (proxier.Changes, erro
 		return ch, err
 	}
 	f.wanted, f.last = wanted, in
-	return ch, f.refusals.err()
+	return ch, nil
 }
 
 // equal reports whether two inputs are the same values.

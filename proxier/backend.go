@@ -17,7 +17,8 @@ type Backend interface {
 	// Apply makes the kernel implement want, changing as little as it can, and reports what it
 	// changed. It is idempotent: a second Apply of the same snapshot changes nothing. The first
 	// Apply after start adopts what an earlier process left. If Apply fails, every frontend
-	// serves either its old or its new value, and the next Apply reads the kernel again.
+	// serves either its old or its new value, and the next Apply reads the kernel again. A
+	// [PartialError] is no failure: all was applied but what it names.
 	Apply(ctx context.Context, want *Snapshot) (Changes, error)
 
 	// Invalidate makes the next Apply read the kernel again, because something else may have
@@ -67,3 +68,14 @@ func (e *OpError) Error() string { return e.Op + " " + e.Object + ": " + e.Err.E
 
 // Unwrap returns Err.
 func (e *OpError) Unwrap() error { return e.Err }
+
+// A PartialError is returned by an Apply that applied everything except for Service ports that the
+// kernel refuses; those keep their old value. Trying again is of no use until they change, or
+// until the kernel is read again.
+type PartialError struct{ Err error }
+
+// Error returns the message of Err.
+func (e *PartialError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *PartialError) Unwrap() error { return e.Err }

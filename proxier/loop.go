@@ -2,6 +2,7 @@ package proxier
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -33,9 +34,11 @@ type Applied struct {
 	// Prev is the last snapshot that was applied without error, nil at first.
 	Prev, Now *Snapshot
 	Changes   Changes
-	Err       error
-	Start     time.Time
-	Took      time.Duration
+	// Err says why Now was not applied. Refused names Service ports that were left as they were
+	// when all else was applied: see [PartialError].
+	Err, Refused error
+	Start        time.Time
+	Took         time.Duration
 }
 
 const (
@@ -55,6 +58,7 @@ func (l *Loop) Run(ctx context.Context) {
 	var (
 		prev    *Snapshot
 		backoff time.Duration
+		refused string           // what the log was told last
 		resync  <-chan time.Time // nil: never
 	)
 	for {
@@ -82,6 +86,7 @@ func (l *Loop) Run(ctx context.Context) {
 			}
 			continue
 		}
+		refused = l.logRefused(log, res, refused)
 		if !res.Changes.IsZero() {
 			log.Info("applied", "revision", want.Revision, "frontends", len(want.Frontends),
 				"added", res.Changes.Added, "updated", res.Changes.Updated,
@@ -110,6 +115,19 @@ func (l *Loop) Run(ctx context.Context) {
 	}
 }
 
+// logRefused logs what was refused if it is not what was logged before, and returns it.
+func (l *Loop) logRefused(log *slog.Logger, res Applied, before string) string {
+	now := ""
+	if res.Refused != nil {
+		now = res.Refused.Error()
+	}
+	if now != before && now != "" {
+		log.Error("the kernel refuses Service ports, which stay as they were; all others were applied",
+			"revision", res.Now.Revision, "err", now)
+	}
+	return now
+}
+
 func (l *Loop) maxBackoff() time.Duration {
 	if l.MaxBackoff > 0 {
 		return l.MaxBackoff
@@ -124,6 +142,9 @@ func (l *Loop) apply(ctx context.Context, log *slog.Logger, prev, want *Snapshot
 	changes, err := l.Backend.Apply(ctx, want)
 	close(done)
 	res := Applied{Prev: prev, Now: want, Changes: changes, Err: err, Start: start, Took: time.Since(start)}
+	if partial := (*PartialError)(nil); errors.As(err, &partial) {
+		res.Err, res.Refused = nil, partial.Err
+	}
 	if l.Applied != nil {
 		l.Applied(res)
 	}

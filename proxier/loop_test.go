@@ -20,6 +20,7 @@ type recorder struct {
 	stale   bool          // Invalidate was called, or nothing was applied yet
 	took    time.Duration // how long an Apply lasts
 	failing int           // how many of the next Applies fail
+	refuses bool          // every Apply leaves something as it was
 }
 
 type call struct {
@@ -44,6 +45,9 @@ func (r *recorder) Apply(ctx context.Context, want *Snapshot) (Changes, error) {
 	}
 	full := r.stale
 	r.stale = false
+	if r.refuses {
+		return Changes{Updated: 1, Full: full}, &PartialError{errors.New("no such match")}
+	}
 	return Changes{Updated: 1, Full: full}, nil
 }
 
@@ -330,6 +334,34 @@ func TestLoopReportsProgress(t *testing.T) {
 		stop()
 		if n := strings.Count(out.String(), `msg="still applying"`); n != 2 {
 			t.Errorf("%d progress lines for 12 s, want 2:\n%s", n, &out)
+		}
+	})
+}
+
+// TestLoopGoesOnAfterARefusal: what the kernel refuses of one Service holds up no other.
+func TestLoopGoesOnAfterARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		var told []Applied
+		l := &Loop{Log: slog.New(slog.NewTextHandler(&log, nil)), Applied: func(a Applied) { told = append(told, a) }}
+		r, stop := run(t, l)
+		r.refuses = true
+		for n := range 3 {
+			l.Feed.Publish(revision(uint64(n + 1)))
+			time.Sleep(time.Second)
+		}
+		stop()
+		want := []call{{0, 1, true}, {time.Second, 2, false}, {2 * time.Second, 3, false}}
+		if diff := cmp.Diff(want, r.calls); diff != "" {
+			t.Errorf("applies (-want +got):\n%s", diff)
+		}
+		for i, a := range told {
+			if a.Err != nil || a.Refused == nil || (i > 0 && a.Prev != told[i-1].Now) {
+				t.Errorf("told of %+v", a)
+			}
+		}
+		if n := strings.Count(log.String(), "no such match"); n != 1 {
+			t.Errorf("logged %d times, want once:\n%s", n, &log)
 		}
 	})
 }
