@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,7 +59,8 @@ type proxy struct {
 	backend proxier.Backend
 	admin   *admin.Server
 	store   *watch.Store
-	feed    *proxier.Feed
+	feed    *proxier.Feed // what the cluster asks for
+	status  *proxier.Feed // the same, with the problems that this node found when it did it
 	metrics *metrics.Metrics
 	monitor *health.Monitor
 	ports   *health.Ports
@@ -68,9 +70,9 @@ type proxy struct {
 
 // newProxy makes the parts and takes the node's lock. Nothing is programmed yet.
 func newProxy(s settings, log *slog.Logger) (*proxy, error) {
-	p := &proxy{settings: s, log: log, store: watch.NewStore(), feed: new(proxier.Feed), flows: conntrack.New()}
+	p := &proxy{settings: s, log: log, store: watch.NewStore(), feed: new(proxier.Feed), status: new(proxier.Feed), flows: conntrack.New()}
 	var err error
-	if p.admin, err = admin.Listen(s.adminSocket, p.feed); err != nil {
+	if p.admin, err = admin.Listen(s.adminSocket, p.status); err != nil {
 		return nil, err
 	}
 	if p.backend, err = newBackend(s); err != nil {
@@ -85,7 +87,7 @@ func newProxy(s settings, log *slog.Logger) (*proxy, error) {
 	}
 	p.metrics = metrics.New(versionString(), p.backend.Name(), families)
 	p.monitor = health.NewMonitor(2*s.sync, families...)
-	p.ports = health.NewPorts(p.monitor, p.healthPortFailed)
+	p.ports = health.NewPorts(p.monitor)
 	p.local = localport.New(localport.Options{Addresses: s.localhost})
 	p.metrics.Registry().MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "fairway", Name: "watch_staleness_seconds",
@@ -103,6 +105,7 @@ func (p *proxy) run(ctx context.Context) error {
 
 	g.Go(func() error { return p.source(ctx) })
 	part(p.reportProgress)
+	part(p.reportProblems)
 	part(func(ctx context.Context) {
 		watch.Publish(ctx, p.store, resolve.New(p.resolve), p.feed, watch.PublishOptions{Published: p.published})
 	})
@@ -142,25 +145,14 @@ func (p *proxy) source(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		watch.Events(ctx, p.store, client, p.status, watch.EventOptions{NodeName: p.resolve.NodeName, Log: p.log})
+	})
 	watch.Cluster(ctx, p.store, client, watch.ClusterOptions{
 		NodeName: p.resolve.NodeName, ServiceProxyName: p.resolve.ServiceProxyName, Log: p.log})
 	return nil
-}
-
-// reportProgress logs how far the first complete state has come, until it is there.
-func (p *proxy) reportProgress(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.store.Synced():
-			return
-		case <-time.After(5 * time.Second):
-			at := p.store.Progress()
-			p.log.Info("waiting for the cluster's state", "services", at.Services,
-				"endpointSlices", at.EndpointSlices, "incomplete", at.Waiting)
-		}
-	}
 }
 
 // published notes a new snapshot, before anything has been programmed for it.
@@ -197,8 +189,4 @@ func (p *proxy) cleanFlows(ctx context.Context, a proxier.Applied) {
 	for i, family := range []string{"IPv4", "IPv6"} {
 		p.metrics.Flows(family, int(p.flows.Deleted(i == 1)-before[i]), took)
 	}
-}
-
-func (p *proxy) healthPortFailed(service proxier.NamespacedName, err error) {
-	p.log.Error("health check port cannot be opened; will try again", "service", service, "err", err)
 }

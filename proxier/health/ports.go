@@ -1,11 +1,14 @@
 package health
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -18,14 +21,13 @@ import (
 // concurrent use.
 type Ports struct {
 	monitor *Monitor
-	failed  func(proxier.NamespacedName, error)
 	locals  func() ([]netip.Addr, error)
 
 	mu        sync.Mutex
 	closed    bool
 	current   *proxier.Snapshot
 	listeners map[listenKey]*listener
-	errs      map[listenKey]string // reported and not mended since
+	errs      map[listenKey]error // why wanted listeners are not there
 }
 
 type listenKey struct {
@@ -38,16 +40,28 @@ type listener struct {
 	done   chan struct{} // closed when the server has ended
 }
 
-// NewPorts returns Ports that listen on nothing yet. Failed, if not nil, is told of each
-// Service whose port cannot be bound, once per cause; binding is tried again all the time.
-func NewPorts(m *Monitor, failed func(proxier.NamespacedName, error)) *Ports {
-	if failed == nil {
-		failed = func(proxier.NamespacedName, error) {}
-	}
+// NewPorts returns Ports that listen on nothing yet.
+func NewPorts(m *Monitor) *Ports {
 	return &Ports{
-		monitor: m, failed: failed, locals: localAddresses,
-		listeners: map[listenKey]*listener{}, errs: map[listenKey]string{},
+		monitor: m, locals: localAddresses,
+		listeners: map[listenKey]*listener{}, errs: map[listenKey]error{},
 	}
+}
+
+// Problems returns the ports that cannot be listened on at the moment, sorted, with the reason
+// of kube-proxy's event. They are tried again all the time.
+func (p *Ports) Problems() []proxier.Problem {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []proxier.Problem
+	for key, err := range p.errs {
+		out = append(out, proxier.Problem{Kind: "Service", Object: key.service, Reason: "FailedToStartServiceHealthcheck",
+			Message: fmt.Sprintf("load balancers get no answer from the health check node port: %v", err)})
+	}
+	slices.SortFunc(out, func(a, b proxier.Problem) int {
+		return cmp.Or(a.Object.Compare(b.Object), cmp.Compare(a.Message, b.Message))
+	})
+	return out
 }
 
 // Sync makes s the snapshot that is answered from, and listens on what it asks for. It should
@@ -101,17 +115,14 @@ func (p *Ports) reconcile() {
 			delete(p.listeners, key)
 		}
 	}
-	maps.DeleteFunc(p.errs, func(key listenKey, _ string) bool { return !want[key] })
+	maps.DeleteFunc(p.errs, func(key listenKey, _ error) bool { return !want[key] })
 	for _, key := range keys {
 		if p.listeners[key] != nil {
 			continue
 		}
 		l, err := open(key, p.handler(key.service))
 		if err != nil {
-			if p.errs[key] != err.Error() {
-				p.errs[key] = err.Error()
-				p.failed(key.service, err)
-			}
+			p.errs[key] = err
 			continue
 		}
 		delete(p.errs, key)

@@ -113,8 +113,14 @@ func (m *Metrics) Published(s *proxier.Snapshot) {
 	m.services.Set(float64(len(s.Services)))
 	m.frontends.Set(float64(len(s.Frontends)))
 	m.endpoints.Set(float64(countEndpoints(s)))
+}
+
+// Problems notes what is not done at present.
+func (m *Metrics) Problems(all []proxier.Problem) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.problems.Reset()
-	for _, p := range s.Problems {
+	for _, p := range all {
 		m.problems.WithLabelValues(p.Reason).Inc()
 	}
 }

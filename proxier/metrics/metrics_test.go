@@ -72,14 +72,14 @@ func TestStory(t *testing.T) {
 	web, api := service("web", "10.244.1.1"), service("api", "10.244.1.2", "10.244.1.3")
 	first := snapshot(1, api, web)
 	first.Frontends = []*proxier.Frontend{frontend("web", "10.96.0.1", proxier.ClusterIP, proxier.Everywhere, proxier.Reject)}
-	first.Problems = []proxier.Problem{{Reason: "AddressConflict"}, {Reason: "AddressConflict"}, {Reason: "BadAddress"}}
 	m.Published(first)
+	m.Problems([]proxier.Problem{{Reason: "AddressConflict"}, {Reason: "AddressConflict"}, {Reason: "BadAddress"}})
 	m.Applied(proxier.Applied{Now: first, Start: time.Unix(1000, 0), Took: 500 * time.Millisecond,
 		Changes: proxier.Changes{Added: 7, Updated: 2, Lines: 40, Full: true}})
 	// Endpoints of web change, api goes, and a new Service comes; the apply of it fails.
 	second := snapshot(2, service("new"), service("web", "10.244.1.9"))
-	second.Problems = []proxier.Problem{{Reason: "BadAddress"}}
 	m.Published(second)
+	m.Problems([]proxier.Problem{{Reason: "BadAddress"}, {Reason: "BadAddress"}})
 	m.Applied(proxier.Applied{Now: second, Err: errors.New("no"), Took: time.Hour})
 
 	want := []string{
@@ -92,7 +92,7 @@ func TestStory(t *testing.T) {
 		`fairway_build_info{backend="iptables",version="v1"} 1`,
 		`fairway_endpoints 1`,
 		`fairway_frontends 0`,
-		`fairway_problems{reason="BadAddress"} 1`,
+		`fairway_problems{reason="BadAddress"} 2`,
 		`fairway_services 2`,
 		`fairway_snapshot_revision 2`,
 		`kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1`,
@@ -200,8 +200,8 @@ func TestAnswersAndFlows(t *testing.T) {
 func TestNames(t *testing.T) {
 	m := New("v1", "iptables", []string{"IPv4"})
 	s := snapshot(1)
-	s.Problems = []proxier.Problem{{Reason: "BadAddress"}}
 	m.Published(s)
+	m.Problems([]proxier.Problem{{Reason: "BadAddress"}})
 	m.Applied(proxier.Applied{Now: s})
 	m.Applied(proxier.Applied{Now: s, Changes: proxier.Changes{Full: true}})
 	m.Flows("IPv4", 1, time.Second)
