@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -39,10 +37,10 @@ func main() {
 func peersCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "peers",
-		Short: "Build kube-proxy and kube-apiserver into .cache/bin",
+		Short: "Build fairway, kube-proxy and kube-apiserver into .cache/bin",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fmt.Fprintln(os.Stderr, "building kube-proxy and kube-apiserver "+peerbin.Version+"; the first time takes about 10 minutes")
+			fmt.Fprintln(os.Stderr, "building fairway, kube-proxy and kube-apiserver "+peerbin.Version+"; the first time takes about 10 minutes")
 			dir, err := peerbin.Build(cmd.Context())
 			if err == nil {
 				fmt.Println(dir)
@@ -62,9 +60,6 @@ func scaleCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if o.Bin, err = peerbin.Build(cmd.Context()); err != nil {
-				return err
-			}
-			if err := buildFairway(cmd.Context(), o.Bin); err != nil {
 				return err
 			}
 			for _, s := range scale.Subjects {
@@ -97,17 +92,6 @@ func scaleCommand() *cobra.Command {
 	f.StringVar(&out, "json", "", "file for the samples")
 	f.StringVar(&page, "markdown", "", "file for the report (standard output if empty)")
 	return cmd
-}
-
-// buildFairway builds the program under test into dir.
-func buildFairway(ctx context.Context, dir string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "fairway"), "./cmd/fairway")
-	cmd.Dir = filepath.Dir(filepath.Dir(dir))
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build ./cmd/fairway: %w: %s", err, out)
-	}
-	return nil
 }
 
 // progress returns a function that shows what is being done, with the time since the start, on

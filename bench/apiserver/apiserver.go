@@ -232,6 +232,7 @@ func (s *Server) Config() *rest.Config {
 		BearerToken:     token,
 		TLSClientConfig: rest.TLSClientConfig{Insecure: true}, // its certificate is its own
 		QPS:             -1,
+		WarningHandler:  rest.NoWarnings{}, // of fields that are deprecated
 		Dial: func(ctx context.Context, network, address string) (c net.Conn, err error) {
 			err = s.o.In(func() error {
 				c, err = new(net.Dialer).DialContext(ctx, network, address)

@@ -1,9 +1,9 @@
-// Package peerbin finds and builds the programs that Fairway is compared with, which are in the
-// nested module bench/peers: kube-proxy and kube-apiserver. They are put into .cache/bin at the
-// root of the repository.
+// Package peerbin builds the programs that tests and measurements run: kube-proxy and
+// kube-apiserver, which are in the nested module bench/peers, and fairway itself. They are put
+// into .cache/bin at the root of the repository.
 //
-// The first build takes about 10 minutes on two cores; afterwards Go's build cache makes it half
-// a second, so it is simply always run.
+// The first build of the peers takes about 10 minutes on two cores; afterwards Go's build cache
+// makes it half a second, so it is simply always run.
 package peerbin
 
 import (
@@ -26,6 +26,7 @@ const Version = "1.36.3"
 const (
 	APIServer = "kube-apiserver"
 	Proxy     = "kube-proxy"
+	Fairway   = "fairway"
 )
 
 // Root returns the root of the repository, which the working directory must be in.
@@ -63,14 +64,8 @@ func Build(ctx context.Context) (dir string, err error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("peers: lock %s: %w", lock.Name(), err)
 	}
-	const pkg = "k8s.io/component-base/version."
-	major, minor, _ := strings.Cut(Version, ".")
-	minor, _, _ = strings.Cut(minor, ".")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "peers"), "-ldflags",
-		fmt.Sprintf("-s -w -X %sgitVersion=v%s -X %sgitMajor=%s -X %sgitMinor=%s", pkg, Version, pkg, major, pkg, minor), ".")
-	cmd.Dir = filepath.Join(root, "bench", "peers")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build bench/peers: %w: %s", err, out)
+	if err := build(ctx, root, dir); err != nil {
+		return "", err
 	}
 	for _, name := range []string{APIServer, Proxy} {
 		if err := os.Symlink("peers", filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -78,6 +73,24 @@ func Build(ctx context.Context) (dir string, err error) {
 		}
 	}
 	return dir, nil
+}
+
+func build(ctx context.Context, root, dir string) error {
+	const pkg = "k8s.io/component-base/version."
+	major, minor, _ := strings.Cut(Version, ".")
+	minor, _, _ = strings.Cut(minor, ".")
+	version := fmt.Sprintf("-s -w -X %sgitVersion=v%s -X %sgitMajor=%s -X %sgitMinor=%s", pkg, Version, pkg, major, pkg, minor)
+	peers := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "peers"), "-ldflags", version, ".")
+	peers.Dir = filepath.Join(root, "bench", "peers")
+	fairway := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, Fairway), "./cmd/fairway")
+	fairway.Dir = root
+	fairway.Env = append(os.Environ(), "CGO_ENABLED=0")
+	for _, cmd := range []*exec.Cmd{peers, fairway} {
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s in %s: %w: %s", strings.Join(cmd.Args, " "), cmd.Dir, err, out)
+		}
+	}
+	return nil
 }
 
 // Need returns the path of a program for a test. If REQUIRE names the lane peers (apiserver for

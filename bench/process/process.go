@@ -10,10 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/vishvananda/netns"
 )
 
 // A Process is a running program. Its methods are safe for concurrent use.
@@ -28,9 +31,6 @@ type Process struct {
 // Start starts cmd in the network namespace of the calling thread, in a process group of its own
 // (a Ctrl-C at the terminal does not reach it) and bound to end when this process does, whatever
 // ends it. Output goes to memory, in so far as cmd has no writers of its own.
-//
-// The kernel ties the program's life to the calling thread, so a goroutine that locked its
-// thread and ends without unlocking it takes the program along.
 func Start(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{cmd: cmd, out: &tail{}, done: make(chan struct{})}
 	if cmd.Stdout == nil {
@@ -44,14 +44,46 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	}
 	cmd.SysProcAttr.Setpgid = true
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	if err := cmd.Start(); err != nil {
+	here, err := netns.Get()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: network namespace: %w", cmd.Path, err)
+	}
+	started := make(chan error)
+	go p.run(here, started)
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	go func() {
-		defer close(p.done)
-		p.err = cmd.Wait()
-	}()
 	return p, nil
+}
+
+// run starts the program and waits for its end, on a thread of its own: the kernel ends the
+// program with the thread that started it (PR_SET_PDEATHSIG), and a thread of Go's pool may end
+// at any time with a goroutine that had locked it.
+func (p *Process) run(ns netns.NsHandle, started chan<- error) {
+	runtime.LockOSThread() // and never unlock: the thread has changed its namespace
+	err := enter(ns)
+	_ = ns.Close()
+	if err == nil {
+		err = p.cmd.Start()
+	}
+	started <- err
+	if err == nil {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}
+}
+
+// enter moves the calling thread into the namespace. To stay needs no privilege.
+func enter(ns netns.NsHandle) error {
+	now, err := netns.Get()
+	if err != nil {
+		return err
+	}
+	defer now.Close()
+	if now.Equal(ns) {
+		return nil
+	}
+	return netns.Set(ns)
 }
 
 // PID is the process id.

@@ -2,6 +2,7 @@ package process
 
 import (
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,29 @@ func TestEnds(t *testing.T) {
 	<-p.Done()
 	if err := p.Err(); err == nil || !strings.Contains(err.Error(), "exit status 3: before") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A program must outlive the thread that asked for it.
+func TestOutlivesTheCaller(t *testing.T) {
+	got := make(chan *Process)
+	go func() {
+		runtime.LockOSThread() // so that the thread ends with the goroutine
+		p, err := Start(exec.Command("sleep", "100"))
+		if err != nil {
+			t.Error(err)
+		}
+		got <- p
+	}()
+	p := <-got
+	if p == nil {
+		return
+	}
+	defer p.Kill()
+	select {
+	case <-p.Done():
+		t.Error(p.Err())
+	case <-time.After(200 * time.Millisecond):
 	}
 }
 

@@ -60,6 +60,9 @@ func fairway(variant string) func(env) (*process.Process, func() error, error) {
 		cmd := exec.Command(e.bin+"/fairway", "proxy",
 			"--proxy-mode", "iptables", "--kubeconfig", e.kubeconfig,
 			"--hostname-override", netlab.Node1, "--cluster-cidr", clusterRange.String(),
+			"--iptables-variant", variant, "--admin-socket", e.dir+"/admin.sock",
+			"--conntrack-max-per-core=0", "--conntrack-min=0", // as for kube-proxy: a namespace cannot set them
+			"--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
 			"--metrics-bind-address", "127.0.0.1:10249", "--healthz-bind-address", "127.0.0.1:10256")
 		cmd.Env = append(os.Environ(), environ...)
 		var p *process.Process
