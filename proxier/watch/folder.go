@@ -56,8 +56,11 @@ func (f *folder) objects() Objects {
 
 func (m manifest) place() string { return m.file + ":" + strconv.Itoa(m.line) }
 
+// kindManifest is the kind of problems that a file has, not an object.
+const kindManifest = "Manifest"
+
 func (f *folder) problem(name, reason, message string) proxier.Problem {
-	return proxier.Problem{Kind: "Manifest", Object: proxier.NamespacedName{Namespace: f.Dir, Name: name},
+	return proxier.Problem{Kind: kindManifest, Object: proxier.NamespacedName{Namespace: f.Dir, Name: name},
 		Reason: reason, Message: message}
 }
 

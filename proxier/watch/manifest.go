@@ -35,6 +35,8 @@ type kind struct {
 	make                 func() metav1.Object
 }
 
+func (k kind) apiVersion() string { return strings.TrimPrefix(k.group+"/"+k.version, "/") }
+
 var kinds = []kind{
 	{"", "v1", "Service", false, func() metav1.Object { return &corev1.Service{} }},
 	{"", "v1", "Node", true, func() metav1.Object { return &corev1.Node{} }},
@@ -111,8 +113,7 @@ func (r *fileReader) object(n *yaml.Node, path string, implied kind) {
 		}
 		switch {
 		case k.version != version:
-			want := strings.TrimPrefix(k.group+"/"+k.version, "/")
-			r.fail(field(n, "apiVersion", n), join(path, "apiVersion"), "want %s, found %q", want, apiVersion)
+			r.fail(field(n, "apiVersion", n), join(path, "apiVersion"), "want %s, found %q", k.apiVersion(), apiVersion)
 		case k.name != kindName:
 			r.list(n, path, k)
 		default:

@@ -32,7 +32,7 @@ const labelProxyName = "service.kubernetes.io/service-proxy-name"
 func trimMeta(m *metav1.ObjectMeta) {
 	*m = metav1.ObjectMeta{
 		Name:              m.Name,
-		Namespace:         names.intern(m.Namespace),
+		Namespace:         shared.intern(m.Namespace),
 		UID:               m.UID,
 		CreationTimestamp: m.CreationTimestamp,
 		DeletionTimestamp: m.DeletionTimestamp,
@@ -49,7 +49,7 @@ func keep(m map[string]string, wanted func(string) bool) map[string]string {
 			if out == nil {
 				out = map[string]string{}
 			}
-			out[names.intern(k)] = v
+			out[shared.intern(k)] = v
 		}
 	}
 	return out
@@ -63,12 +63,12 @@ func trimService(s *corev1.Service) {
 		Ports:                    slices.Clip(p.Ports),
 		ClusterIP:                p.ClusterIP,
 		ClusterIPs:               slices.Clip(p.ClusterIPs),
-		Type:                     corev1.ServiceType(names.intern(string(p.Type))),
+		Type:                     corev1.ServiceType(shared.intern(string(p.Type))),
 		ExternalIPs:              p.ExternalIPs,
-		SessionAffinity:          corev1.ServiceAffinity(names.intern(string(p.SessionAffinity))),
+		SessionAffinity:          corev1.ServiceAffinity(shared.intern(string(p.SessionAffinity))),
 		LoadBalancerSourceRanges: p.LoadBalancerSourceRanges,
 		ExternalName:             p.ExternalName,
-		ExternalTrafficPolicy:    corev1.ServiceExternalTrafficPolicy(names.intern(string(p.ExternalTrafficPolicy))),
+		ExternalTrafficPolicy:    corev1.ServiceExternalTrafficPolicy(shared.intern(string(p.ExternalTrafficPolicy))),
 		HealthCheckNodePort:      p.HealthCheckNodePort,
 		PublishNotReadyAddresses: p.PublishNotReadyAddresses,
 		SessionAffinityConfig:    p.SessionAffinityConfig,
@@ -81,14 +81,14 @@ func trimService(s *corev1.Service) {
 	for i := range p.Ports {
 		old := p.Ports[i]
 		p.Ports[i] = corev1.ServicePort{
-			Name:     names.intern(old.Name),
-			Protocol: corev1.Protocol(names.intern(string(old.Protocol))),
+			Name:     shared.intern(old.Name),
+			Protocol: corev1.Protocol(shared.intern(string(old.Protocol))),
 			Port:     old.Port,
 			NodePort: old.NodePort,
 		}
 	}
 	for i := range p.IPFamilies {
-		p.IPFamilies[i] = corev1.IPFamily(names.intern(string(p.IPFamilies[i])))
+		p.IPFamilies[i] = corev1.IPFamily(shared.intern(string(p.IPFamilies[i])))
 	}
 	var ingress []corev1.LoadBalancerIngress
 	for _, in := range s.Status.LoadBalancer.Ingress {
@@ -103,7 +103,7 @@ func trimSlice(s *discoveryv1.EndpointSlice) {
 	trimMeta(&s.ObjectMeta)
 	s.TypeMeta, s.UID = metav1.TypeMeta{}, ""
 	s.CreationTimestamp, s.DeletionTimestamp = metav1.Time{}, nil
-	s.AddressType = discoveryv1.AddressType(names.intern(string(s.AddressType)))
+	s.AddressType = discoveryv1.AddressType(shared.intern(string(s.AddressType)))
 	s.Endpoints = exact(s.Endpoints)
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
@@ -122,15 +122,15 @@ func trimSlice(s *discoveryv1.EndpointSlice) {
 		}
 		if r := e.TargetRef; r != nil {
 			e.TargetRef = &corev1.ObjectReference{
-				Kind: names.intern(r.Kind), Namespace: names.intern(r.Namespace), Name: r.Name,
+				Kind: shared.intern(r.Kind), Namespace: shared.intern(r.Namespace), Name: r.Name,
 			}
 		}
 		if h := e.Hints; h != nil {
 			for j := range h.ForZones {
-				h.ForZones[j].Name = names.intern(h.ForZones[j].Name)
+				h.ForZones[j].Name = shared.intern(h.ForZones[j].Name)
 			}
 			for j := range h.ForNodes {
-				h.ForNodes[j].Name = names.intern(h.ForNodes[j].Name)
+				h.ForNodes[j].Name = shared.intern(h.ForNodes[j].Name)
 			}
 		}
 	}
@@ -148,7 +148,7 @@ func trimNode(n *corev1.Node) {
 		taints[i] = corev1.Taint{Key: taints[i].Key, Value: taints[i].Value, Effect: taints[i].Effect}
 	}
 	n.Spec = corev1.NodeSpec{PodCIDR: n.Spec.PodCIDR, PodCIDRs: n.Spec.PodCIDRs, Taints: taints}
-	n.Status = corev1.NodeStatus{Addresses: n.Status.Addresses}
+	n.Status = corev1.NodeStatus{Addresses: n.Status.Addresses, DaemonEndpoints: n.Status.DaemonEndpoints}
 }
 
 func trimCIDR(c *networkingv1.ServiceCIDR) {
@@ -178,8 +178,8 @@ func sharedBool(b *bool) *bool {
 	return &no
 }
 
-// names holds the strings that most objects repeat: nodes, zones, namespaces, port names.
-var names interner
+// shared holds the strings that most objects repeat: nodes, zones, namespaces, port names.
+var shared interner
 
 // An interner keeps one copy of equal strings. The zero interner is ready.
 type interner struct {
@@ -218,12 +218,12 @@ func internAs[S ~string](s *S) *S {
 		if p == nil {
 			return nil
 		}
-		return any(names.pointer(*p)).(*S)
+		return any(shared.pointer(*p)).(*S)
 	default:
 		if s == nil {
 			return nil
 		}
-		v := S(names.intern(string(*s)))
+		v := S(shared.intern(string(*s)))
 		return &v
 	}
 }
