@@ -11,12 +11,16 @@ type faults struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
 	on     bool
+	row    int // operations since the last that failed
 	failed int
 	asked  int
 }
 
-// faultRate is how many kernel operations fail: one in so many.
-const faultRate = 10
+// One kernel operation in faultRate fails, and one at least in longestRow.
+const (
+	faultRate  = 10
+	longestRow = 15
+)
 
 func newFaults(seed uint64) *faults {
 	return &faults{rng: rand.New(rand.NewPCG(seed, seed))}
@@ -27,9 +31,13 @@ func (f *faults) intercept(op, object string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++
-	if !f.on || f.rng.IntN(faultRate) != 0 {
+	if !f.on {
 		return nil
 	}
+	if f.row++; f.rng.IntN(faultRate) != 0 && f.row < longestRow {
+		return nil
+	}
+	f.row = 0
 	f.failed++
 	return fmt.Errorf("planted fault %d", f.failed)
 }

@@ -2,6 +2,7 @@ package proxiertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"slices"
@@ -258,6 +259,9 @@ func (r *Running) apply(ctx context.Context, where string) {
 		return
 	}
 	err := r.inNode(func() error {
+		if r.subject.clean != nil {
+			return r.subject.clean(ctx, prev, r.Snapshot)
+		}
 		_, err := r.cleaner.Clean(ctx, prev, r.Snapshot)
 		return err
 	})
@@ -280,6 +284,9 @@ func (r *Running) applyUntil(ctx context.Context, b proxier.Backend, s *proxier.
 		})
 		if err == nil {
 			return nil
+		}
+		if partial := (*proxier.PartialError)(nil); errors.As(err, &partial) {
+			b.Invalidate() // as Loop does in time; the kernel refused for no reason but the fault
 		}
 	}
 	return fmt.Errorf("after %d tries with faults: %w", mostTries, err)

@@ -192,6 +192,9 @@ type Subject struct {
 	// Start starts a peer in node-1's namespace.
 	Start func(t testing.TB, env Env) Peer
 	Have  []Feature // besides TCP
+
+	// clean takes the place of conntrack.Cleaner after each Apply; for mutants.
+	clean func(ctx context.Context, prev, now *proxier.Snapshot) error
 }
 
 // A Peer is a subject that is a program of its own, such as kube-proxy. It follows the objects
