@@ -195,13 +195,7 @@ func (f *family) read(ctx context.Context) error {
 // table loses what it need not refuse any more. Often two of the three have nothing to do. If the
 // process dies between them, every frontend does what it did before or what it shall do.
 func (f *family) commit(ctx context.Context, want compiled, in input, ch *proxier.Changes) error {
-	serving := func(key proxier.FrontendKey) bool {
-		i, ok := slices.BinarySearchFunc(in.frontends, key, func(f *proxier.Frontend, k proxier.FrontendKey) int {
-			return f.Compare(k)
-		})
-		return ok && slices.ContainsFunc(in.frontends[i].From[:], func(r proxier.Route) bool { return len(r.Pool.Endpoints) > 0 })
-	}
-	between := transition(f.deny, want.deny, serving)
+	between := transition(f.deny, want.deny, serving(in))
 	if err := f.write(ctx, &f.filter, want.filter(between), ch); err != nil {
 		return err
 	}
@@ -226,4 +220,14 @@ func (f *family) write(ctx context.Context, have *state, want restore.Table, ch 
 	}
 	*have, *ch = after, sumOf(*ch, did)
 	return nil
+}
+
+// serving returns a function that tells whether a frontend has endpoints for anyone.
+func serving(in input) func(proxier.FrontendKey) bool {
+	return func(key proxier.FrontendKey) bool {
+		i, ok := slices.BinarySearchFunc(in.frontends, key, func(f *proxier.Frontend, k proxier.FrontendKey) int {
+			return f.Compare(k)
+		})
+		return ok && slices.ContainsFunc(in.frontends[i].From[:], func(r proxier.Route) bool { return len(r.Pool.Endpoints) > 0 })
+	}
 }

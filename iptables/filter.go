@@ -10,7 +10,7 @@ import (
 	"github.com/fairway-lb/fairway/proxier"
 )
 
-// refusal is what the filter table does with connections of one origin that the nat table did
+// A refusal is what the filter table does with connections of one origin that the nat table did
 // not take.
 type refusal string
 
@@ -56,6 +56,9 @@ func (c *compiler) denyEntry(f *proxier.Frontend, by [proxier.Origins]refusal) (
 	e := entry{key: f.FrontendKey}
 	one, same := uniform(by, f.Sources != nil)
 	switch {
+	case f.Sources != nil && len(f.Sources) == 0: // nobody is let in
+		e.rules = []string{match + " " + string(drop)}
+		return e, true
 	case same && one == pass:
 		return e, false
 	case same && (f.Sources == nil || one == drop):
@@ -79,7 +82,7 @@ func (c *compiler) denyEntry(f *proxier.Frontend, by [proxier.Origins]refusal) (
 		}
 		rules = append(rules, string(drop))
 		chain := restore.Chain{Name: fwPrefix + hash(f.String(), strings.Join(rules, "\n")), Rules: rules}
-		e.chains = append(e.chains, chain)
+		e.chains = slices.Insert(e.chains, 0, chain)
 		verdict = "-g " + chain.Name
 	}
 	e.rules = []string{match + " " + verdict}
