@@ -18,7 +18,7 @@ func Oracle(objects *Objects, config Config, p Packet) Decision {
 	o := &oracle{Objects: objects, config: config}
 	// A Service's own address comes first, then addresses from outside, then the node's ports.
 	for _, find := range []func(*corev1.Service, *corev1.ServicePort, Packet) bool{
-		o.isClusterIP, o.isExternalIP, o.isLoadBalancerIP, o.isNodePort,
+		o.isClusterIP, o.isOutsideIP, o.isNodePort,
 	} {
 		var owner *corev1.Service
 		var decision Decision
@@ -47,8 +47,12 @@ type oracle struct {
 }
 
 // wins says which of two Services keeps an address that both ask for: the older object, and
-// among those of one age the one whose namespace, then name, sorts first.
+// among those of one age the one whose namespace, then name, sorts first. What no API server has
+// dated is the newest.
 func wins(a, b *corev1.Service) bool {
+	if undated := a.CreationTimestamp.IsZero(); undated != b.CreationTimestamp.IsZero() {
+		return !undated
+	}
 	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
 		return a.CreationTimestamp.Before(&b.CreationTimestamp)
 	}
@@ -73,25 +77,24 @@ func (o *oracle) isClusterIP(svc *corev1.Service, port *corev1.ServicePort, p Pa
 	return matches(port, port.Port, p) && slices.Contains(clusterIPs(svc), dst) && !special(dst)
 }
 
-func (o *oracle) isExternalIP(svc *corev1.Service, port *corev1.ServicePort, p Packet) bool {
-	dst := p.Dst.Addr()
-	return !o.config.DenyExternalIPs && matches(port, port.Port, p) &&
-		slices.Contains(sloppyAddrs(svc.Spec.ExternalIPs), dst) && hasFamily(svc, dst) && o.usableVIP(dst)
+func (o *oracle) isOutsideIP(svc *corev1.Service, port *corev1.ServicePort, p Packet) bool {
+	return o.isExternalIP(svc, port, p) || o.isLoadBalancerIP(svc, port, p)
 }
 
-// isLoadBalancerIP: addresses that the load balancer delivers to the node unchanged (S-15, S-16).
+func (o *oracle) isExternalIP(svc *corev1.Service, port *corev1.ServicePort, p Packet) bool {
+	return matches(port, port.Port, p) && slices.Contains(o.externalIPs(svc), p.Dst.Addr()) && !o.isOthersClusterIP(p)
+}
+
 func (o *oracle) isLoadBalancerIP(svc *corev1.Service, port *corev1.ServicePort, p Packet) bool {
-	dst := p.Dst.Addr()
-	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer || !matches(port, port.Port, p) || !hasFamily(svc, dst) {
-		return false
-	}
-	for _, in := range svc.Status.LoadBalancer.Ingress {
-		proxied := in.IPMode != nil && *in.IPMode == corev1.LoadBalancerIPModeProxy
-		if !proxied && sloppyAddr(in.IP) == dst && o.usableVIP(dst) {
-			return true
-		}
-	}
-	return false
+	_, ok := ranges(svc, p.Dst.Addr().Is6())
+	return ok && matches(port, port.Port, p) && slices.Contains(o.loadBalancerIPs(svc), p.Dst.Addr()) && !o.isOthersClusterIP(p)
+}
+
+// isOthersClusterIP: whatever its range, the address of a Service is not another's to take.
+func (o *oracle) isOthersClusterIP(p Packet) bool {
+	return slices.ContainsFunc(o.Services, func(svc *corev1.Service) bool {
+		return slices.Contains(clusterIPs(svc), p.Dst.Addr())
+	})
 }
 
 func (o *oracle) isNodePort(svc *corev1.Service, port *corev1.ServicePort, p Packet) bool {
@@ -170,37 +173,32 @@ func (o *oracle) fromPod(p Packet) (known, pod bool) {
 	return in(clusterCIDRs)
 }
 
-// admits: loadBalancerSourceRanges (S-49 to S-52).
-func (o *oracle) admits(svc *corev1.Service, p Packet) bool {
-	if len(svc.Spec.LoadBalancerSourceRanges) == 0 {
-		return true
-	}
-	var mine []netip.Prefix
+// ranges are svc's loadBalancerSourceRanges of one family (S-50). Nil lets in everybody. It is
+// not ok if there are ranges and none can be read: then nobody can be meant.
+func ranges(svc *corev1.Service, v6 bool) (out []netip.Prefix, ok bool) {
 	broken := false
 	for _, text := range svc.Spec.LoadBalancerSourceRanges {
-		r, ok := sloppyPrefix(strings.TrimSpace(text))
-		if !ok {
+		r, readable := sloppyPrefix(strings.TrimSpace(text))
+		switch {
+		case !readable:
 			broken = true
-		} else if r.Addr().Is4() == p.Dst.Addr().Is4() {
-			mine = append(mine, r)
+		case r.Addr().Is6() == v6:
+			out = append(out, r)
 		}
 	}
-	if len(mine) == 0 {
-		return !broken // only the other family is limited; a range nobody can read lets nobody in
-	}
-	for _, r := range mine {
-		if r.Bits() == 0 || r.Contains(p.Src) {
+	return out, len(out) > 0 || !broken
+}
+
+// admits: source ranges let in whom they name, and, if they name the node, the address itself,
+// which may be local to the node (S-51, S-52).
+func (o *oracle) admits(svc *corev1.Service, p Packet) bool {
+	limits, _ := ranges(svc, p.Dst.Addr().Is6())
+	for _, r := range limits {
+		if r.Bits() == 0 || r.Contains(p.Src) || p.Src == p.Dst.Addr() && slices.ContainsFunc(o.nodeAddrs(), r.Contains) {
 			return true
 		}
-		if p.Src == p.Dst.Addr() {
-			for _, a := range o.nodeAddrs() {
-				if r.Contains(a) {
-					return true
-				}
-			}
-		}
 	}
-	return false
+	return len(limits) == 0
 }
 
 func matches(port *corev1.ServicePort, number int32, p Packet) bool {

@@ -60,7 +60,7 @@ func (o *oracle) seen(svc *corev1.Service, port *corev1.ServicePort, v6 bool) []
 				continue
 			}
 			addr := sloppyAddr(ep.Addresses[0])
-			if !addr.IsValid() || addr.Is6() != v6 || !o.usableEndpoint(svc, addr) {
+			if !addr.IsValid() || addr.Is6() != v6 || !o.usableEndpoint(svc, ep, addr) {
 				continue
 			}
 			s := seen{
@@ -132,32 +132,54 @@ func (o *oracle) nearest(ready []seen) []seen {
 	return ready
 }
 
-// usableEndpoint: nobody may make the node talk to itself, to its neighbours on the link or to a
-// Service through a slice (CVE-2021-25737).
-func (o *oracle) usableEndpoint(svc *corev1.Service, a netip.Addr) bool {
-	if special(a) {
-		return false
+// usableEndpoint: nobody may make the node talk to itself, to its neighbours on the link or to
+// the Service itself through a slice (CVE-2021-25737). An endpoint of a node may well have the
+// address that its Service has for the outside: the node's.
+func (o *oracle) usableEndpoint(svc *corev1.Service, ep *discoveryv1.Endpoint, a netip.Addr) bool {
+	own := clusterIPs(svc)
+	if ep.NodeName == nil {
+		own = slices.Concat(own, o.externalIPs(svc), o.loadBalancerIPs(svc))
 	}
-	own := slices.Concat(clusterIPs(svc), sloppyAddrs(svc.Spec.ExternalIPs))
-	for _, in := range svc.Status.LoadBalancer.Ingress {
-		own = append(own, sloppyAddr(in.IP))
-	}
-	return !slices.Contains(own, a)
+	return !special(a) && !slices.Contains(own, a)
 }
 
-// usableVIP: an address that a Service asks for in externalIPs or its status must not be one
-// that already means something in the cluster (CVE-2020-8554).
-func (o *oracle) usableVIP(a netip.Addr) bool {
-	if special(a) || slices.Contains(o.nodeAddrs(), a) || inAny(clusterCIDRs, a) {
+// externalIPs are those of svc's that it may have: none that already means something in the
+// cluster (CVE-2020-8554).
+func (o *oracle) externalIPs(svc *corev1.Service) (out []netip.Addr) {
+	if o.config.DenyExternalIPs {
+		return nil
+	}
+	for _, a := range sloppyAddrs(svc.Spec.ExternalIPs) {
+		if o.usableVIP(svc, a) && !slices.Contains(o.nodeAddrs(), a) && !inAny(clusterCIDRs, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// loadBalancerIPs are the addresses that the load balancer delivers to the node unchanged (S-15,
+// S-16). The status is written by a controller that may be trusted with what externalIPs may not:
+// some put the nodes' own addresses there, and some clusters are flat.
+func (o *oracle) loadBalancerIPs(svc *corev1.Service) (out []netip.Addr) {
+	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return nil
+	}
+	flat := slices.ContainsFunc(o.nodeAddrs(), func(a netip.Addr) bool { return inAny(clusterCIDRs, a) })
+	for _, in := range svc.Status.LoadBalancer.Ingress {
+		a, proxied := sloppyAddr(in.IP), in.IPMode != nil && *in.IPMode != corev1.LoadBalancerIPModeVIP
+		if !proxied && o.usableVIP(svc, a) && (flat || !inAny(clusterCIDRs, a)) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func (o *oracle) usableVIP(svc *corev1.Service, a netip.Addr) bool {
+	if special(a) || !hasFamily(svc, a) {
 		return false
 	}
 	for _, c := range o.ServiceCIDRs {
 		if inAny(c.Spec.CIDRs, a) {
-			return false
-		}
-	}
-	for _, svc := range o.Services {
-		if slices.Contains(clusterIPs(svc), a) {
 			return false
 		}
 	}

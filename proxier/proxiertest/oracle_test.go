@@ -2,33 +2,26 @@ package proxiertest
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/fairway-lb/fairway/proxier"
 	"github.com/fairway-lb/fairway/proxier/netlab"
 )
 
 // What scenarios expect of the kernel must be what the oracle derives from their objects.
 func TestOracleAgreesWithScenarios(t *testing.T) {
 	for _, s := range Scenarios() {
-		for _, family := range familiesOf(s) {
-			t.Run(s.Name+family.name, func(t *testing.T) {
-				objects := initial(family.v4, family.v6)
-				for i, step := range s.Steps {
-					var err error
-					if objects, err = objects.apply(step.Objects, family.text); err != nil {
-						t.Fatal(err)
-					}
-					if objects, err = objects.remove(step.Delete); err != nil {
-						t.Fatal(err)
-					}
+		all, err := tales(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tl := range all {
+			t.Run(tl.name, func(t *testing.T) {
+				for i, step := range tl.Steps {
 					for _, f := range step.Flows {
-						if err := oracleExpects(objects, s.Config, f, family.text); err != nil {
+						if err := oracleExpects(tl, tl.states[i], f); err != nil {
 							t.Errorf("step %d %s, flow %s to %s: %v", i+1, step.Name, f.Name, f.To, err)
 						}
 					}
@@ -38,35 +31,12 @@ func TestOracleAgreesWithScenarios(t *testing.T) {
 	}
 }
 
-type testFamily struct {
-	name   string
-	v4, v6 bool
-	text   func(string) string
-}
-
-func familiesOf(s Scenario) []testFamily {
-	same := func(s string) string { return s }
-	switch s.Families {
-	case IPv4Only:
-		return []testFamily{{"/ipv4", true, false, same}}
-	case IPv6Only:
-		return []testFamily{{"/ipv6", false, true, same}}
-	case DualStack:
-		return []testFamily{{"/dual", true, true, same}}
-	}
-	return []testFamily{{"/ipv4", true, false, same}, {"/ipv6", false, true, toIPv6}}
-}
-
-func oracleExpects(objects *Objects, c Config, f Flow, text func(string) string) error {
-	p, err := packetOf(f, text)
+func oracleExpects(tl *tale, objects *Objects, f Flow) error {
+	p, err := packetOf(tl, f)
 	if err != nil {
 		return err
 	}
-	for i, r := range c.NodePortAddresses {
-		c.NodePortAddresses = slices.Clone(c.NodePortAddresses)
-		c.NodePortAddresses[i] = text(r)
-	}
-	d := Oracle(objects, c, p)
+	d := Oracle(objects, tl.Config, p)
 	here := netlab.PlaceOf(p.Dst.Addr()) // its own address, if it is of a machine
 	if p.Dst.Addr().IsLoopback() {
 		here = f.From.ns
@@ -121,55 +91,32 @@ func reachesWhere(want Outcome, d Decision, p Packet, here string, fixedPort uin
 }
 
 // packetOf is the first packet of a flow.
-func packetOf(f Flow, text func(string) string) (Packet, error) {
-	p := Packet{Protocol: f.Protocol}
-	if p.Protocol == 0 {
-		p.Protocol = proxier.TCP
-	}
-	to := f.To
-	if name, number, ok := strings.Cut(to, ":"); ok && netlab.Addr(name).IsValid() {
-		to = netlab.Addr(name).String() + ":" + number
-	}
-	host, number, ok := cutLast(to, ":")
-	if !ok {
-		return p, fmt.Errorf("address %q has no port", f.To)
-	}
-	host = text(strings.Trim(host, "[]"))
-	dst, err := netip.ParseAddrPort("[" + host + "]:" + number)
-	if strings.Contains(host, ".") {
-		dst, err = netip.ParseAddrPort(host + ":" + number)
-	}
+func packetOf(tl *tale, f Flow) (Packet, error) {
+	dst, err := tl.address(f.To)
 	if err != nil {
-		return p, err
+		return Packet{}, err
 	}
-	p.Dst = dst
-	p.Src = netlab.Addr(f.From.ns)
-	if p.Dst.Addr().Is6() {
-		p.Src = netlab.V6(p.Src)
+	src, err := tl.source(f.From)
+	if err != nil {
+		return Packet{}, err
 	}
-	if f.From.source != "" {
-		if p.Src, err = netip.ParseAddr(text(f.From.source)); err != nil {
-			return p, err
+	p := Packet{Src: src.Addr(), Dst: dst, Protocol: f.protocol()}
+	if !p.Src.IsValid() {
+		p.Src = netlab.Addr(f.From.ns)
+		if dst.Addr().Is6() {
+			p.Src = netlab.V6(p.Src)
 		}
 	}
 	switch {
 	case f.From.ns == netlab.Node1:
 	case netlab.PodNode(f.From.ns) == netlab.Node1:
-		p.In = "pod-" + f.From.ns
+		p.In = podInterfaces + f.From.ns
 	case f.From.ns == netlab.Outside:
 		p.In = netlab.Outside
 	default:
 		p.In = netlab.Node2
 	}
 	return p, nil
-}
-
-func cutLast(s, sep string) (before, after string, ok bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
 }
 
 // Names of scenarios are what mutants and people refer to; flows must be told apart in failures.
