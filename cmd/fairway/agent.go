@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -36,24 +35,27 @@ func startAgent(l *netlab.Lab, ns, socket string, flags ...string) (*agent, erro
 		return nil, err
 	}
 	a := &agent{socket: socket, done: make(chan struct{})}
-	a.cmd = exec.Command(self, append([]string{"proxy", "--admin-socket", socket}, flags...)...)
-	a.cmd.Stdout, a.cmd.Stderr = a, a
-	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
-	go func() {
-		defer close(a.done)
-		// The kernel sends Pdeathsig when the thread that started the child ends: In keeps its
-		// thread until the child has ended.
-		a.err = l.In(ns, func() error {
-			err := a.cmd.Start()
-			started <- err
-			if err != nil {
-				return err
-			}
-			return a.cmd.Wait()
-		})
-	}()
+	go a.run(l, ns, started, self, append([]string{"proxy", "--admin-socket", socket}, flags...)...)
 	return a, <-started
+}
+
+// run runs a program in a namespace of l; it tells when the program has started.
+func (a *agent) run(l *netlab.Lab, ns string, started chan<- error, name string, args ...string) {
+	defer close(a.done)
+	// The kernel sends Pdeathsig when the thread that started the child ends: In keeps its
+	// thread until the child has ended.
+	a.err = l.In(ns, func() error {
+		a.cmd = exec.Command(name, args...)
+		a.cmd.Stdout, a.cmd.Stderr = a, a
+		a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		err := a.cmd.Start()
+		started <- err
+		if err != nil {
+			return err
+		}
+		return a.cmd.Wait()
+	})
 }
 
 // Write keeps what the process logs.
@@ -75,12 +77,10 @@ func (a *agent) logged() string {
 func (a *agent) ready(ctx context.Context, frontends int) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	last := errors.New("nothing was asked")
 	for {
-		list, err := admin.Get[admin.Frontend](ctx, a.socket, "frontends", "")
+		list, last := admin.Get[admin.Frontend](ctx, a.socket, "frontends", "")
 		switch {
-		case err != nil:
-			last = err
+		case last != nil:
 		case list.Applied < list.Revision || len(list.Items) < frontends:
 			last = fmt.Errorf("revision %d of %d is applied, with %d frontends", list.Applied, list.Revision, len(list.Items))
 		default:
