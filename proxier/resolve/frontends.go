@@ -92,11 +92,14 @@ func (b *builder) externalAddresses(svc *proxier.Service) []claimed {
 			continue // a host name; its addresses are not the cluster's to know
 		}
 		a, ok := b.address("load balancer address", ingress[i].IP)
-		if !ok || slices.Contains(svc.LoadBalancer, a) {
+		if !ok {
 			continue
 		}
-		svc.LoadBalancer = append(svc.LoadBalancer, a)
-		if !b.isVIP(&ingress[i]) {
+		if !slices.Contains(svc.LoadBalancer, a) {
+			svc.LoadBalancer = append(svc.LoadBalancer, a)
+		}
+		// An address may be listed once with each mode: it is the node's to handle if one says so.
+		if !b.isVIP(&ingress[i]) || slices.Contains(out, claimed{a, proxier.LoadBalancer}) {
 			continue
 		}
 		if why := b.env.forbidden(a, proxier.LoadBalancer); why != "" {
