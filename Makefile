@@ -62,3 +62,18 @@ bench: ## Go benchmarks of every package
 
 image: ## build the container image (docker)
 	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+
+# Comparisons with real Kubernetes programs (bench/).
+.PHONY: peers peers-conformance bench-scale
+SCALE ?= --services 10000 --endpoints 5
+
+peers: ## build kube-proxy and kube-apiserver of bench/peers into .cache/bin (10 minutes the first time)
+	$(GO) run ./bench peers
+
+peers-conformance: ## run the conformance suite against real kube-proxy, write docs/conformance-kube-proxy.md (root)
+	$(call install,$(TOOLS))
+	$(GO) run ./bench conformance
+
+bench-scale: ## first sync, one change and memory beside kube-proxy at SCALE, write docs/scale.md (root)
+	$(call install,$(TOOLS))
+	$(GO) run ./bench scale $(SCALE) --json bench/results/scale.json --markdown docs/scale.md

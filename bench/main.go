@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fairway-lb/fairway/bench/conformance"
 	"github.com/fairway-lb/fairway/bench/peerbin"
 	"github.com/fairway-lb/fairway/bench/scale"
 )
@@ -25,7 +26,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(peersCommand(), scaleCommand())
+	root.AddCommand(peersCommand(), conformanceCommand(), scaleCommand())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := root.ExecuteContext(ctx); err != nil {
@@ -48,6 +49,41 @@ func peersCommand() *cobra.Command {
 			return err
 		},
 	}
+}
+
+func conformanceCommand() *cobra.Command {
+	var pageOnly bool
+	cmd := &cobra.Command{
+		Use:   "conformance",
+		Short: "Run the conformance suite against kube-proxy and write docs/conformance-kube-proxy.md",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if pageOnly {
+				return conformance.SavePage()
+			}
+			bin, err := peerbin.Build(cmd.Context())
+			if err != nil {
+				return err
+			}
+			m := scale.ThisMachine(bin)
+			m.Versions["kernel"] = m.Kernel
+			delete(m.Versions, "go")
+			show := progress()
+			r, err := conformance.Run(cmd.Context(), m.Versions, func(done int, name string) {
+				show(fmt.Sprintf("%d scenarios, %s", done, name))
+			})
+			fmt.Fprintln(os.Stderr)
+			if err != nil {
+				return err
+			}
+			if err := conformance.Save(r); err != nil {
+				return err
+			}
+			return conformance.SavePage()
+		},
+	}
+	cmd.Flags().BoolVar(&pageOnly, "page-only", false, "make the page from the last result")
+	return cmd
 }
 
 func scaleCommand() *cobra.Command {

@@ -49,8 +49,11 @@ func Subject(bin, mode, variant string) proxiertest.Subject {
 			}
 			return p
 		},
+		// All that the suite can ask of a program, so that what kube-proxy lacks is seen to fail.
 		Have: []proxiertest.Feature{
 			proxiertest.UDP, proxiertest.SCTP, proxiertest.Affinity, proxiertest.StaleFlows,
+			proxiertest.NoLoopbackPort, proxiertest.RejectFromNode,
+			proxiertest.ProblemsDecided, proxiertest.HostAddressReject,
 		},
 	}
 }
@@ -84,6 +87,7 @@ func flags(mode string, c proxiertest.Config) []string {
 	if c.DenyExternalIPs {
 		out = append(out, "--feature-gates=AllowServiceExternalIPs=false")
 	}
+	// There is no flag for ServiceProxyName: kube-proxy is always the one without a name.
 	return out
 }
 
