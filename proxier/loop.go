@@ -21,6 +21,7 @@ type Loop struct {
 	// about 1 % of its time on it.
 	Resync time.Duration
 	// MaxBackoff bounds the wait after a failed Apply; 0 means 30 s. The first wait is 100 ms.
+	// A newer snapshot does not wait, but for MinInterval and as long as the Apply took.
 	MaxBackoff time.Duration
 	// Applied, if set, is told of every Apply, in Run's goroutine.
 	Applied func(Applied)
@@ -81,7 +82,10 @@ func (l *Loop) Run(ctx context.Context) {
 			pause := max(l.MinInterval, backoff/2+rand.N(backoff/2+1))
 			log.Error("apply failed; the old state stays where the new one could not be written",
 				"revision", want.Revision, "err", res.Err, "retry", pause)
-			if !sleep(ctx, pause) {
+			// Another snapshot is tried sooner: it may not have the fault, or only one address
+			// family may have it.
+			soon := min(pause, max(l.MinInterval, res.Took))
+			if !sleep(ctx, soon) || !sleepUnless(ctx, pause-soon, changed) {
 				return
 			}
 			continue
@@ -167,13 +171,18 @@ func progress(log *slog.Logger, start time.Time, want *Snapshot, done <-chan str
 }
 
 // sleep waits for d and reports whether ctx is still alive then.
-func sleep(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) bool { return sleepUnless(ctx, d, nil) }
+
+// sleepUnless is sleep that also ends when changed is closed.
+func sleepUnless(ctx context.Context, d time.Duration, changed <-chan struct{}) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}
 	select {
 	case <-ctx.Done():
 		return false
+	case <-changed:
+		return true
 	case <-time.After(d):
 		return true
 	}

@@ -175,18 +175,40 @@ func TestLoopForgetsTheBackoff(t *testing.T) {
 	})
 }
 
-func TestLoopRetriesWithTheNewestSnapshot(t *testing.T) {
+// TestLoopTriesNewerSnapshots: one that comes while the loop backs off is tried soon, though
+// not at once, and its failures do not make the wait short again.
+func TestLoopTriesNewerSnapshots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &Loop{}
+		l := &Loop{MinInterval: time.Second}
 		r, stop := run(t, l)
-		r.failing = 1
+		r.failing, r.took = 1<<30, 3*time.Second
 		l.Feed.Publish(revision(1))
+		time.Sleep(10 * time.Minute)
 		synctest.Wait()
+		n := len(r.calls)
+		change := time.Since(r.start)
 		l.Feed.Publish(revision(2))
-		time.Sleep(time.Minute)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if wait := r.calls[n].At - change; r.calls[n].Revision != 2 || wait > r.took {
+			t.Errorf("apply %+v, %v after the change", r.calls[n], wait)
+		}
+		if gap := r.calls[n+1].At - r.calls[n].At - r.took; gap < defaultBackoff/2 {
+			t.Errorf("the next apply of the same snapshot came after %v", gap)
+		}
+		n = len(r.calls)
+		for i := range 600 { // constant changes
+			l.Feed.Publish(revision(uint64(i + 3)))
+			time.Sleep(100 * time.Millisecond)
+		}
 		stop()
-		if len(r.calls) != 2 || r.calls[1].Revision != 2 {
-			t.Errorf("applies %+v, want the second to be of revision 2", r.calls)
+		for i := n + 1; i < len(r.calls); i++ {
+			if gap := r.calls[i].At - r.calls[i-1].At - r.took; gap < r.took {
+				t.Errorf("constant changes: %v between two failing applies of %v", gap, r.took)
+			}
+		}
+		if len(r.calls)-n < 9 {
+			t.Errorf("%d applies during 60 s of changes", len(r.calls)-n)
 		}
 	})
 }
