@@ -18,8 +18,8 @@ import (
 	"github.com/fairway-lb/fairway/proxier/watch"
 )
 
-// backends are the modes that this program has.
-var backends = []string{config.ModeIPTables}
+// backends are the modes that may be asked for; newBackend says which of them are there.
+var backends = []string{config.ModeIPTables, config.ModeIPVS, config.ModeEBPF}
 
 func proxyCommand() *cobra.Command {
 	c := &cobra.Command{

@@ -12,9 +12,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fairway-lb/fairway/ebpf"
 	"github.com/fairway-lb/fairway/iptables"
+	"github.com/fairway-lb/fairway/ipvs"
 	"github.com/fairway-lb/fairway/proxier"
 	"github.com/fairway-lb/fairway/proxier/admin"
+	"github.com/fairway-lb/fairway/proxier/config"
 	"github.com/fairway-lb/fairway/proxier/conntrack"
 	"github.com/fairway-lb/fairway/proxier/health"
 	"github.com/fairway-lb/fairway/proxier/localport"
@@ -45,11 +48,22 @@ type settings struct {
 
 // newBackend returns the backend of that name. It writes nothing to the kernel.
 func newBackend(s settings) (proxier.Backend, error) {
+	var probe func() error
 	switch s.mode {
-	case "iptables":
+	case config.ModeIPTables:
 		return iptables.New(s.iptables)
+	case config.ModeIPVS:
+		probe = ipvs.Probe
+	case config.ModeEBPF:
+		probe = ebpf.Probe
+	default:
+		return nil, fmt.Errorf("mode: %q: no such backend", s.mode)
 	}
-	return nil, fmt.Errorf("mode %q: want iptables (ipvs and ebpf are not there yet)", s.mode)
+	kernel := "this kernel is ready for it"
+	if err := probe(); err != nil {
+		kernel = err.Error()
+	}
+	return nil, fmt.Errorf("mode: %q: this version of Fairway has no such backend yet, use iptables (%s)", s.mode, kernel)
 }
 
 // A proxy is all parts of one running proxy.
