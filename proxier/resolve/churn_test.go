@@ -152,6 +152,50 @@ func (w *world) slice(n proxier.NamespacedName, suffix string) *discoveryv1.Endp
 	return s
 }
 
+// tweakService returns old with one field taken from another Service.
+func (w *world) tweakService(old *corev1.Service) *corev1.Service {
+	s, x := old.DeepCopy(), w.service(proxier.NamespacedName{})
+	switch pick1(w.t, "field", "age", "sources", "external", "policies", "affinity", "balance", "type", "health", "ingress", "node port", "label") {
+	case "age":
+		s.CreationTimestamp = x.CreationTimestamp
+	case "sources":
+		s.Spec.LoadBalancerSourceRanges = x.Spec.LoadBalancerSourceRanges
+	case "external":
+		s.Spec.ExternalIPs = x.Spec.ExternalIPs
+	case "policies":
+		s.Spec.ExternalTrafficPolicy, s.Spec.InternalTrafficPolicy = x.Spec.ExternalTrafficPolicy, x.Spec.InternalTrafficPolicy
+	case "affinity":
+		s.Spec.SessionAffinity = x.Spec.SessionAffinity
+	case "balance":
+		s.Annotations = x.Annotations
+	case "type":
+		s.Spec.Type = x.Spec.Type
+	case "health":
+		s.Spec.HealthCheckNodePort = x.Spec.HealthCheckNodePort
+	case "ingress":
+		s.Status = x.Status
+	case "node port":
+		for i := range min(len(s.Spec.Ports), len(x.Spec.Ports)) {
+			s.Spec.Ports[i].NodePort = x.Spec.Ports[i].NodePort
+		}
+	case "label":
+		s.Labels = x.Labels
+	}
+	return s
+}
+
+// tweakSlice returns old with one endpoint replaced, or with other conditions.
+func (w *world) tweakSlice(old *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+	s, x := old.DeepCopy(), w.slice(proxier.NamespacedName{}, "")
+	if len(s.Endpoints) > 0 && len(x.Endpoints) > 0 {
+		if rapid.Bool().Draw(w.t, "conditions only") {
+			x.Endpoints[0].Addresses = s.Endpoints[0].Addresses
+		}
+		s.Endpoints[0] = x.Endpoints[0]
+	}
+	return s
+}
+
 func (w *world) nodeOf() *corev1.Node {
 	t := w.t
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName, Labels: map[string]string{corev1.LabelTopologyZone: pick1(t, "zone", "", "zone-a", "zone-b")}}}
@@ -168,7 +212,7 @@ func (w *world) nodeOf() *corev1.Node {
 // change makes one random change.
 func (w *world) change() {
 	n := w.drawName()
-	switch pick1(w.t, "change", "service", "service", "slice", "slice", "delete service", "delete slice", "delete all", "node", "no node", "cidrs", "copy") {
+	switch pick1(w.t, "change", "service", "slice", "tweak service", "tweak service", "tweak service", "tweak slice", "tweak slice", "delete service", "delete slice", "delete all", "node", "no node", "cidrs", "copy") {
 	case "service":
 		w.with(n).Service = w.service(n)
 	case "slice":
@@ -177,6 +221,15 @@ func (w *world) change() {
 		g.Slices = slices.DeleteFunc(g.Slices, func(s *discoveryv1.EndpointSlice) bool { return s.Name == n.Name+suffix })
 		g.Slices = append(g.Slices, w.slice(n, suffix))
 		slices.SortFunc(g.Slices, func(a, b *discoveryv1.EndpointSlice) int { return strings.Compare(a.Name, b.Name) })
+	case "tweak service":
+		if g := w.groups[n]; g != nil && g.Service != nil {
+			w.with(n).Service = w.tweakService(g.Service)
+		}
+	case "tweak slice":
+		if g := w.groups[n]; g != nil && len(g.Slices) > 0 {
+			i := rapid.IntRange(0, len(g.Slices)-1).Draw(w.t, "slice")
+			w.with(n).Slices[i] = w.tweakSlice(g.Slices[i])
+		}
 	case "delete service":
 		w.with(n).Service = nil
 		w.dropIfEmpty(n)
@@ -225,7 +278,7 @@ func checkChurn(t *rapid.T) {
 	w := &world{t: t, groups: map[proxier.NamespacedName]*Group{}, node: &corev1.Node{}}
 	r := New(o)
 	var prev *proxier.Snapshot
-	for range rapid.IntRange(1, 12).Draw(t, "steps") {
+	for range rapid.IntRange(1, 20).Draw(t, "steps") {
 		for range rapid.IntRange(1, 3).Draw(t, "changes") {
 			w.change()
 		}

@@ -158,3 +158,44 @@ func TestTakeOver(t *testing.T) {
 		}
 	}
 }
+
+// TestSteps takes a Resolver through changes that random ones rarely hit, and compares each
+// snapshot with a fresh Resolver's.
+func TestSteps(t *testing.T) {
+	ext := func(name, ip, external, ports string) string {
+		return created(service(name, "{clusterIP: "+ip+", externalIPs: ["+external+"], ports: ["+ports+"]}"), newest)
+	}
+	tests := []struct {
+		name  string
+		steps []string
+	}{
+		{"one of two ports of an address goes, then the address becomes a cluster IP", []string{
+			ext("a", "10.96.0.1", "203.0.113.1", "{name: x, port: 80}, {name: y, port: 81}"),
+			ext("a", "10.96.0.1", "203.0.113.1", "{name: x, port: 80}"),
+			ext("a", "10.96.0.1", "203.0.113.1", "{name: x, port: 80}") + ext("b", "203.0.113.1", "", "{port: 443}"),
+		}},
+		{"an external IP becomes a load balancer's", []string{
+			service("a", "{type: LoadBalancer, clusterIP: 10.96.0.1, externalIPs: [198.51.100.1], ports: [{port: 80}]}"),
+			service("a", "{type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{port: 80}]}", "{loadBalancer: {ingress: [{ip: 198.51.100.1}]}}"),
+		}},
+		{"another Service takes the winner's place", []string{
+			ext("a", "10.96.0.1", "203.0.113.1", "{port: 80}") + ext("c", "10.96.0.3", "203.0.113.1", "{port: 80}"),
+			ext("b", "10.96.0.2", "203.0.113.1", "{port: 80}") + ext("c", "10.96.0.3", "203.0.113.1", "{port: 80}"),
+		}},
+		{"the owner of a cluster IP changes", []string{
+			ext("a", "10.96.0.1", "203.0.113.1", "{port: 80}") + ext("b", "203.0.113.1", "", "{port: 80}"),
+			ext("a", "10.96.0.1", "203.0.113.1", "{port: 80}") + ext("c", "203.0.113.1", "", "{port: 80}"),
+		}},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			r := New(defaults())
+			for i, objects := range tc.steps {
+				in := mustInputs(t, nodeYAML, objects)
+				if diff := differs(New(defaults()).Resolve(in), r.Resolve(in)); diff != "" {
+					t.Errorf("step %d (-fresh +incremental)\n%s", i, diff)
+				}
+			}
+		})
+	}
+}

@@ -131,6 +131,7 @@ func TestTopology(t *testing.T) {
 		{"S-40 node", []string{hint(a, "forNodes", "node-1"), hint(f, "forNodes", "node-2")}, only(a)},
 		{"S-40 no hint for this node", []string{hint(a, "forNodes", "node-2"), hint(f, "forNodes", "node-2")}, only(a, f)},
 		{"S-40 node before zone", []string{both(a, "zone-a", "node-1"), both(f, "zone-a", "node-2")}, only(a)},
+		{"S-40 node although the zone is another", []string{both(a, "zone-b", "node-1"), both(f, "zone-a", "node-2")}, only(a)},
 		{"S-40 no hint for this node: zone", []string{both(a, "zone-b", "node-3"), both(f, "zone-a", "node-2"), both(g, "zone-a", "node-3")}, only(f, g)},
 		{"S-40 node hints not on all: zone", []string{both(a, "zone-a", "node-1"), hint(f, "forZones", "zone-a"), hint(g, "forZones", "zone-b")}, only(a, f)},
 	}
