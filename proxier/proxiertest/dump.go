@@ -61,7 +61,8 @@ func stable(dump string) string {
 
 // foreign are rules that a machine has before the subject comes: those of its owner, of the
 // kubelet and of a network plug-in. Nobody but who made them may touch them. They let all
-// traffic of the scenarios pass.
+// traffic of the scenarios pass: their ports are below those that masquerading chooses from, or
+// now and then a reply would meet them.
 const (
 	foreignRestore = `*mangle
 :PREROUTING ACCEPT [0:0]
@@ -71,7 +72,7 @@ const (
 :POSTROUTING ACCEPT [0:0]
 :KUBE-KUBELET-CANARY - [0:0]
 :cali-foreign - [0:0]
--A PREROUTING -m comment --comment "foreign mark" -p tcp --dport 65001 -j MARK --set-xmark 0x10000/0x10000
+-A PREROUTING -m comment --comment "foreign mark" -p tcp --dport 981 -j MARK --set-xmark 0x10000/0x10000
 -A FORWARD -j cali-foreign
 COMMIT
 *nat
@@ -81,14 +82,14 @@ COMMIT
 :POSTROUTING ACCEPT [0:0]
 :KUBE-KUBELET-CANARY - [0:0]
 :CNI-foreign - [0:0]
--A PREROUTING -m comment --comment "foreign port" -p tcp --dport 65000 -j CNI-foreign
--A POSTROUTING -m comment --comment "foreign nat" -p tcp --dport 65000 -j CNI-foreign
+-A PREROUTING -m comment --comment "foreign port" -p tcp --dport 980 -j CNI-foreign
+-A POSTROUTING -m comment --comment "foreign nat" -p tcp --dport 980 -j CNI-foreign
 -A CNI-foreign -m mark --mark 0x2000/0x2000 -j ACCEPT
 COMMIT
 *raw
 :PREROUTING ACCEPT [0:0]
 :OUTPUT ACCEPT [0:0]
--A PREROUTING -p tcp -m tcp --dport 65002 -j CT --notrack
+-A PREROUTING -p tcp -m tcp --dport 982 -j CT --notrack
 COMMIT
 *filter
 :INPUT ACCEPT [0:0]
@@ -96,9 +97,9 @@ COMMIT
 :OUTPUT ACCEPT [0:0]
 :KUBE-KUBELET-CANARY - [0:0]
 :foreign - [0:0]
--A INPUT -p tcp -m tcp --dport 65003 -m comment --comment "somebody's \"quoted\" words" -j foreign
--A FORWARD -p tcp -m tcp --dport 65003 -j foreign
--A OUTPUT -p udp -m udp --dport 65003 -j DROP
+-A INPUT -p tcp -m tcp --dport 983 -m comment --comment "somebody's \"quoted\" words" -j foreign
+-A FORWARD -p tcp -m tcp --dport 983 -j foreign
+-A OUTPUT -p udp -m udp --dport 983 -j DROP
 -A foreign -j DROP
 COMMIT
 `
