@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/fairway-lb/fairway/proxier"
 	"github.com/fairway-lb/fairway/proxier/netlab"
@@ -128,6 +129,19 @@ var mutants = []planted{
 			return ch, err
 		})},
 
+	{name: "drops what is nobody's", scenario: "clusterip/unknown ports pass untouched", fails: `step 1 : flow "a port it does not have"`,
+		bug: wrap(func(ctx context.Context, _ Env, b proxier.Backend, want *proxier.Snapshot) (proxier.Changes, error) {
+			ch, err := b.Apply(ctx, want)
+			return ch, cmpErr(err, command("iptables-legacy", "-w", "-I", "FORWARD", "-d", "10.96.0.0/16", "-j", "DROP"))
+		})},
+	{name: "prefers one endpoint", scenario: "balance/every endpoint gets its share", fails: "step 1 : check",
+		bug: wrap(func(ctx context.Context, _ Env, b proxier.Backend, want *proxier.Snapshot) (proxier.Changes, error) {
+			ch, err := b.Apply(ctx, want)
+			to := want.Frontends[0].From[proxier.FromPod].Pool.Endpoints[0].String()
+			return ch, cmpErr(err, command("iptables-legacy", "-w", "-t", "nat", "-I", "PREROUTING", "-d", "10.96.0.10", "-p", "tcp",
+				"-m", "statistic", "--mode", "random", "--probability", "0.2", "-j", "DNAT", "--to", to))
+		})},
+
 	// How states follow each other.
 	{name: "keeps stale UDP flows", scenario: "udp/the endpoint is replaced", fails: `step 2 : flow "pod"`,
 		bug: cleaning(func(context.Context, *proxier.Snapshot, *proxier.Snapshot) error { return nil })},
@@ -142,6 +156,18 @@ var mutants = []planted{
 				return nil
 			}
 			return command("iptables-legacy", "-w", "-I", "FORWARD", "-p", "tcp", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "REJECT", "--reject-with", "tcp-reset")
+		})},
+	{name: "serves nobody while it writes", scenario: "clusterip/endpoints come and go", fails: "step 2 three: meanwhile",
+		bug: wrap(func(ctx context.Context, _ Env, b proxier.Backend, want *proxier.Snapshot) (proxier.Changes, error) {
+			if len(want.Frontends[0].From[proxier.FromPod].Pool.Endpoints) == 3 { // as step 2 has it
+				empty := *want
+				empty.Frontends = nil
+				if _, err := b.Apply(ctx, &empty); err != nil {
+					return proxier.Changes{}, err
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			return b.Apply(ctx, want)
 		})},
 	{name: "writes everything at each Apply", scenario: "clusterip/from everywhere", fails: "step 1 : second apply",
 		bug: wrap(func(ctx context.Context, _ Env, b proxier.Backend, want *proxier.Snapshot) (proxier.Changes, error) {
@@ -198,7 +224,7 @@ var mutants = []planted{
 		bug: wrap(func(ctx context.Context, _ Env, b proxier.Backend, want *proxier.Snapshot) (proxier.Changes, error) {
 			ch, err := b.Apply(ctx, want)
 			// The first foreign rule of INPUT goes and comes back without its comment.
-			_ = command("iptables-legacy", "-w", "-D", "FORWARD", "-p", "tcp", "-m", "tcp", "--dport", "65003", "-j", "foreign")
+			_ = command("iptables-legacy", "-w", "-D", "FORWARD", "-p", "tcp", "-m", "tcp", "--dport", "983", "-j", "foreign")
 			return ch, err
 		})},
 }

@@ -168,7 +168,9 @@ func tell(t testing.TB, s Subject, tl *tale) *Running {
 				r.failf(where, "sync: %v", err)
 			}
 		} else {
+			stop := r.meanwhile(i)
 			r.apply(ctx, where)
+			stop(where)
 		}
 		time.Sleep(step.After)
 		r.flows(where, step.Flows)

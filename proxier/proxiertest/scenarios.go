@@ -10,6 +10,6 @@ func Scenarios() []Scenario {
 		internalPolicyScenarios, externalPolicyScenarios, terminatingScenarios, topologyScenarios,
 		affinityScenarios, hairpinScenarios, hostNetworkScenarios, noEndpointsScenarios,
 		portsScenarios, ownershipScenarios, typeChangeScenarios, conflictScenarios,
-		masqueradeScenarios, dualStackScenarios, udpScenarios, sctpScenarios,
+		masqueradeScenarios, dualStackScenarios, udpScenarios, sctpScenarios, balanceScenarios,
 	)
 }
