@@ -2,12 +2,15 @@ package conformance
 
 import (
 	"flag"
+	"slices"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"github.com/fairway-lb/fairway/bench/kubeproxy"
 	"github.com/fairway-lb/fairway/bench/peerbin"
+	"github.com/fairway-lb/fairway/proxier/netlab"
 	"github.com/fairway-lb/fairway/proxier/proxiertest"
 )
 
@@ -15,14 +18,19 @@ var full = flag.Bool("full", false, "run every scenario, as make peers-conforman
 
 func TestMain(m *testing.M) { flag.Parse(); goleak.VerifyTestMain(m) }
 
-// TestKubeProxy runs the suite against kube-proxy. Only with -full, it runs all of it; what fails
-// then is for the generator of docs/conformance-kube-proxy.md to judge.
+// TestKubeProxy runs the suite against kube-proxy. With -full it runs all of it, and what fails is
+// for the generator of docs/conformance-kube-proxy.md to judge. Without, it runs the golden matrix
+// of TCP, on which kube-proxy and Fairway agree.
 func TestKubeProxy(t *testing.T) {
-	if !*full {
-		t.Skip("not asked for: make peers-conformance")
-	}
+	netlab.Require(t)
 	bin := peerbin.Need(t, peerbin.Proxy)
+	list := proxiertest.Scenarios()
+	if !*full {
+		list = slices.DeleteFunc(list, func(s proxiertest.Scenario) bool {
+			return !strings.HasPrefix(s.Name, "matrix/TCP")
+		})
+	}
 	for _, mode := range []string{kubeproxy.IPTables, kubeproxy.NFTables} {
-		t.Run(mode, func(t *testing.T) { proxiertest.Run(t, Subject(bin, mode, "")) })
+		t.Run(mode, func(t *testing.T) { proxiertest.RunScenarios(t, Subject(bin, mode, ""), list) })
 	}
 }

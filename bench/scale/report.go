@@ -89,7 +89,8 @@ whole run. Medians of all samples, with the least and the most.
 		}
 		p := rows[i]
 		fmt.Fprintf(&b, "| %s / %s | %s | %s | %s | %s |\n", w.name, p.name,
-			ratio(w.first, p.first), ratio(w.change, p.change), ratio(w.rss, p.rss), ratio(w.hwm, p.hwm))
+			r.ratio(w, p, firstSync, w.first, p.first), r.ratio(w, p, change, w.change, p.change),
+			ratio(w.rss, p.rss), ratio(w.hwm, p.hwm))
 	}
 	return b.String()
 }
@@ -141,7 +142,7 @@ func median(sorted []float64) float64 {
 func (r Result) over(w row, what, text string) string {
 	switch {
 	case w.over == what:
-		return fmt.Sprintf("over %s", r.Options.Limit)
+		return fmt.Sprintf("over %.0f s", r.Options.Limit.Seconds())
 	case text == "":
 		return "-"
 	}
@@ -170,6 +171,14 @@ func spread(sorted []float64, unit float64, name string) string {
 		return fmt.Sprintf("%.3g", x)
 	}
 	return fmt.Sprintf("%s %s (%s to %s)", digits(median(sorted)), name, digits(sorted[0]), digits(sorted[len(sorted)-1]))
+}
+
+// ratio is that of w to its peer p, or a bound if only the peer was over the limit with what.
+func (r Result) ratio(w, p row, what string, a, b []float64) string {
+	if w.over == "" && p.over == what && len(a) > 0 {
+		return fmt.Sprintf("under %.3f", median(a)/r.Options.Limit.Seconds())
+	}
+	return ratio(a, b)
 }
 
 func ratio(a, b []float64) string {

@@ -49,12 +49,14 @@ func TestMarkdown(t *testing.T) {
 	r := Result{Options: Options{Services: 10, Endpoints: 5, Limit: time.Minute}, Samples: []Sample{
 		{Subject: "fairway iptables-nft", FirstSync: 100 * ms, Changes: []time.Duration{3 * ms, 1 * ms, 2 * ms}, RSS: 10e6, HWM: 20e6},
 		{Subject: "kube-proxy iptables-nft", FirstSync: 1000 * ms, Changes: []time.Duration{20 * ms}, RSS: 40e6, HWM: 40e6},
-		{Subject: "kube-proxy nftables", Over: firstSync},
+		{Subject: "fairway iptables-legacy", FirstSync: 6000 * ms, RSS: 10e6, HWM: 20e6},
+		{Subject: "kube-proxy iptables-legacy", Over: firstSync, RSS: 20e6, HWM: 20e6},
 	}}
 	page := r.Markdown()
 	for _, want := range []string{
 		"| fairway iptables-nft | 100 ms (100 to 100) | 2 ms (1 to 3) | 10 MB (10 to 10) | 20 MB",
-		"| kube-proxy nftables | over 1m0s | - |",
+		"| kube-proxy iptables-legacy | over 60 s | - |",
+		"| fairway iptables-legacy / kube-proxy iptables-legacy | under 0.100 | - | 0.500 | 1.000 |",
 		"| fairway iptables-nft / kube-proxy iptables-nft | 0.100 | 0.100 | 0.250 | 0.500 |",
 	} {
 		if !strings.Contains(page, want) {
