@@ -40,7 +40,7 @@ func getCommand() *cobra.Command {
 		Long: `Ask the proxy that runs on this node what it does.
 
   frontends   addresses and ports that the node load-balances, and where connections go,
-              by where they start: in a pod, on the node itself, or outside
+              by where they start: in a pod, on the node itself, or outside; M: masqueraded
   services    the Services of the cluster, as the proxy knows them
   endpoints   every endpoint of their ports, whatever its condition
   problems    what objects ask for and the node does not do`,

@@ -42,6 +42,7 @@ func command(argv0 string) *cobra.Command {
 			Use:   "fairway",
 			Short: "Fairway forwards connections to Kubernetes Services",
 			Args:  cobra.NoArgs,
+			RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 		}
 		c.AddCommand(proxyCommand(), renderCommand(), getCommand(), cleanupCommand(), demoCommand(), versionCommand())
 	}
