@@ -141,6 +141,9 @@ type family struct {
 	// differ by refusals.
 	wanted, last input
 	refusals     refusals
+	// pools are of the last compile, for the next with the same node.
+	pools     map[poolKey]restore.Chain
+	poolsNode *proxier.Node
 }
 
 // apply programs wanted but for what f.refusals holds afterwards.
@@ -155,7 +158,7 @@ func (f *family) apply(ctx context.Context, wanted input) (proxier.Changes, erro
 		return ch, nil
 	}
 	in := f.refusals.replace(wanted, f.last)
-	err := f.commit(ctx, compile(in, f.options), in, &ch)
+	err := f.commit(ctx, in, &ch)
 	if refused(err) {
 		in, err = f.retry(ctx, wanted, err, &ch)
 	}
@@ -188,13 +191,18 @@ func (f *family) read(ctx context.Context) error {
 	return nil
 }
 
-// commit makes the kernel hold want.
+// commit makes the kernel hold what in compiles to.
 //
 // Each table changes as a whole, but the two cannot change together. So the filter table first
 // gets what it must refuse before and after, then the nat table changes, and then the filter
 // table loses what it need not refuse any more. Often two of the three have nothing to do. If the
 // process dies between them, every frontend does what it did before or what it shall do.
-func (f *family) commit(ctx context.Context, want compiled, in input, ch *proxier.Changes) error {
+func (f *family) commit(ctx context.Context, in input, ch *proxier.Changes) error {
+	if in.node != f.poolsNode {
+		f.pools = nil
+	}
+	want := compile(in, f.options, f.pools)
+	f.pools, f.poolsNode = want.pools, in.node
 	between := transition(f.deny, want.deny, serving(in))
 	if err := f.write(ctx, &f.filter, want.filter(between), ch); err != nil {
 		return err

@@ -65,10 +65,10 @@ func Compile(s *proxier.Snapshot, o Options) Program {
 	var p Program
 	both := !o.IPv4 && !o.IPv6
 	if o.IPv4 || both {
-		p.IPv4 = compile(inputOf(s, false), o).ruleset()
+		p.IPv4 = compile(inputOf(s, false), o, nil).ruleset()
 	}
 	if o.IPv6 || both {
-		p.IPv6 = compile(inputOf(s, true), o).ruleset()
+		p.IPv6 = compile(inputOf(s, true), o, nil).ruleset()
 	}
 	return p
 }
@@ -106,15 +106,18 @@ type compiled struct {
 	// after; see transition.
 	deny   []entry
 	filter func(deny []entry) restore.Table
+	// pools may be handed to the next compile for the same node and options.
+	pools map[poolKey]restore.Chain
 }
 
 func (c compiled) ruleset() restore.Ruleset {
 	return restore.Ruleset{c.filter(c.deny), c.nat}
 }
 
-func compile(in input, o Options) compiled {
-	c := &compiler{in: in, pods: podMatch(in), mark: markText(o.MasqueradeBit), hairpinList: o.hairpinList}
-	c.scan()
+// compile is pure. known is what an earlier compile for the same node left, or nil.
+func compile(in input, o Options, known map[poolKey]restore.Chain) compiled {
+	c := newCompiler(in, o)
+	c.cache = known
 	services := c.services()
 	deny := c.denyEntries()
 	slices.SortFunc(deny, compareEntries)
@@ -122,6 +125,7 @@ func compile(in input, o Options) compiled {
 		nat:    c.natTable(services),
 		deny:   deny,
 		filter: func(deny []entry) restore.Table { return c.filterTable(deny, o.TCPBeLiberal) },
+		pools:  c.used,
 	}
 }
 
@@ -132,6 +136,14 @@ type compiler struct {
 	mark        string   // 0x4000/0x4000
 	hairpinList bool
 	pools       map[*proxier.Pool]use
+	cache, used map[poolKey]restore.Chain
+}
+
+func newCompiler(in input, o Options) *compiler {
+	c := &compiler{in: in, pods: podMatch(in), mark: markText(o.MasqueradeBit), hairpinList: o.hairpinList,
+		used: map[poolKey]restore.Chain{}}
+	c.scan()
+	return c
 }
 
 // podMatch returns the tests for a packet that comes from a pod, none if the node cannot tell.

@@ -140,24 +140,30 @@ func diff(have state, want restore.Table) (script []byte, after state, ch proxie
 type jump struct{ chain, rule string }
 
 // diffJumps returns the rules to delete, and those to insert at the head of their chain, one
-// after the other. A rule that is there stays where it is.
+// after the other. Rules that are there, and in order, stay where they are.
 func diffJumps(have, want map[string][]string) (drop, add []jump) {
 	for _, chain := range slices.Sorted(maps.Keys(have)) {
-		left := slices.Clone(want[chain])
-		for _, r := range have[chain] {
-			if i := slices.Index(left, r); i >= 0 {
-				left = slices.Delete(left, i, i+1)
-			} else {
+		if keep := stay(have[chain], want[chain]); keep == 0 {
+			for _, r := range have[chain] {
 				drop = append(drop, jump{chain, r})
 			}
 		}
 	}
 	for _, chain := range slices.Sorted(maps.Keys(want)) {
-		for _, r := range slices.Backward(want[chain]) {
-			if !slices.Contains(have[chain], r) {
-				add = append(add, jump{chain, r})
-			}
+		rules := want[chain]
+		rules = rules[:len(rules)-stay(have[chain], rules)]
+		for _, r := range slices.Backward(rules) {
+			add = append(add, jump{chain, r})
 		}
 	}
 	return drop, add
+}
+
+// stay returns how many rules stay: all there are if they are what the wanted rules end in, so
+// that the others can be inserted before them, or else none.
+func stay(have, want []string) int {
+	if n := len(want) - len(have); n < 0 || !slices.Equal(have, want[n:]) {
+		return 0
+	}
+	return len(have)
 }

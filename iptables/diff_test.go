@@ -151,7 +151,7 @@ func TestOldOrNew(t *testing.T) {
 		o := Options{hairpinList: rapid.Bool().Draw(t, "hairpinList")}
 		v6 := rapid.Bool().Draw(t, "family")
 		old, now := drawSnapshot(t, node, 6), drawSnapshot(t, node, 6)
-		a, b := compile(inputOf(old, v6), o), compile(inputOf(now, v6), o)
+		a, b := compile(inputOf(old, v6), o, nil), compile(inputOf(now, v6), o, nil)
 		have := a.deny
 		if rapid.Bool().Draw(t, "restarted") {
 			filter := a.filter(a.deny)

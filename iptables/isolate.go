@@ -73,7 +73,7 @@ func (r refusals) replace(in, last input) input {
 func (f *family) retry(ctx context.Context, wanted input, cause error, ch *proxier.Changes) (input, error) {
 	attempt := func() (input, error) {
 		in := f.refusals.replace(wanted, f.last)
-		return in, f.commit(ctx, compile(in, f.options), in, ch)
+		return in, f.commit(ctx, in, ch)
 	}
 	if !ch.Full { // perhaps somebody has changed our chains
 		if err := f.read(ctx); err != nil {
@@ -155,8 +155,7 @@ func (f *family) isolate(ctx context.Context, in input) (refusals, error) {
 // try shows the kernel the rules of some frontends in a chain that nothing refers to, and
 // removes it again: no packet is affected.
 func (f *family) try(ctx context.Context, in input) error {
-	c := &compiler{in: in, pods: podMatch(in), mark: markText(f.options.MasqueradeBit)}
-	c.scan()
+	c := newCompiler(in, f.options)
 	services := c.services()
 	var nat, filter []string
 	for _, chain := range services.chains {

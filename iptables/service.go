@@ -147,7 +147,7 @@ func (c *compiler) target(f *proxier.Frontend, add func(restore.Chain) string) s
 		if len(r.Pool.Endpoints) == 0 {
 			return ""
 		}
-		return add(c.poolChain(r.Pool))
+		return add(c.pool(r.Pool))
 	}
 	rules := c.routeRules(f, dest)
 	if len(rules) == 0 {
@@ -238,6 +238,27 @@ func tail(l leg) []string {
 		return nil
 	}
 	return l.rules("")
+}
+
+// A poolKey is all that the chain of a pool depends on, besides the node.
+type poolKey struct {
+	pool     *proxier.Pool
+	head     head
+	affinity int
+}
+
+// pool returns poolChain, from the cache if it is there: pools do not change, and few are new.
+func (c *compiler) pool(p *proxier.Pool) restore.Chain {
+	key := poolKey{p, c.head(p), c.pools[p].affinity}
+	chain, ok := c.used[key]
+	if ok {
+		return chain
+	}
+	if chain, ok = c.cache[key]; !ok {
+		chain = c.poolChain(p)
+	}
+	c.used[key] = chain
+	return chain
 }
 
 // poolChain returns the chain that spreads connections over a pool. The rules carry no test of
