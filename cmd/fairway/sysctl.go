@@ -30,7 +30,8 @@ type conntrackSettings struct {
 func (c conntrackSettings) apply(sys sysctls) error {
 	var errs []error
 	if size := c.max(runtime.NumCPU()); size > 0 {
-		errs = append(errs, sys.raise("net/netfilter/nf_conntrack_max", size))
+		errs = append(errs, sys.raise("net/netfilter/nf_conntrack_max", size),
+			sys.raise("net/netfilter/nf_conntrack_buckets", size/4))
 	}
 	set := func(name string, d time.Duration) {
 		if d > 0 {
@@ -70,7 +71,12 @@ func (s sysctls) set(name string, value int) error {
 	if now, err := s.get(name); err == nil && now == value {
 		return nil // no write, which may not be allowed
 	}
-	if err := os.WriteFile(filepath.Join(string(s), name), []byte(strconv.Itoa(value)), 0); err != nil {
+	f, err := os.OpenFile(filepath.Join(string(s), name), os.O_WRONLY|os.O_TRUNC, 0)
+	if err == nil {
+		_, err = f.WriteString(strconv.Itoa(value))
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("sysctl %s=%d: %w", strings.ReplaceAll(name, "/", "."), value, err)
 	}
 	return nil
