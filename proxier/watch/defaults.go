@@ -104,15 +104,16 @@ func defaultSlice(s *discoveryv1.EndpointSlice) []lack {
 // guessAddressType takes the family of the first address; IPv4 if there is none.
 func guessAddressType(endpoints []discoveryv1.Endpoint) discoveryv1.AddressType {
 	for _, e := range endpoints {
-		for _, text := range e.Addresses {
-			switch a, err := netip.ParseAddr(text); {
-			case err != nil:
-				return discoveryv1.AddressTypeFQDN
-			case a.Is6():
-				return discoveryv1.AddressTypeIPv6
-			}
-			return discoveryv1.AddressTypeIPv4
+		if len(e.Addresses) == 0 {
+			continue
 		}
+		switch a, err := netip.ParseAddr(e.Addresses[0]); {
+		case err != nil:
+			return discoveryv1.AddressTypeFQDN
+		case a.Is6():
+			return discoveryv1.AddressTypeIPv6
+		}
+		return discoveryv1.AddressTypeIPv4
 	}
 	return discoveryv1.AddressTypeIPv4
 }
