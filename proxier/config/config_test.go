@@ -193,7 +193,7 @@ func TestFlagsReachFields(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Config{})); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)
 	}
-	noEffect := []string{"clusterCIDR", "configSyncPeriod", "featureGates.A", "featureGates.B", "iptables.localhostNodePorts",
+	noEffect := []string{"clusterCIDR", "configSyncPeriod", "featureGates.A", "featureGates.B",
 		"ipvs.excludeCIDRs", "ipvs.minSyncPeriod", "ipvs.scheduler", "ipvs.strictARP", "ipvs.syncPeriod", "ipvs.tcpFinTimeout",
 		"ipvs.tcpTimeout", "ipvs.udpTimeout", "showHiddenMetricsForVersion"}
 	if diff := cmp.Diff(noEffect, got.NoEffect()); diff != "" {

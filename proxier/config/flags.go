@@ -87,7 +87,7 @@ func (f *Flags) addGeneral() {
 func (f *Flags) addModes() {
 	fs, k := f.fs, &f.c.Kube
 	fs.Int32Var(k.IPTables.MasqueradeBit, "iptables-masquerade-bit", *k.IPTables.MasqueradeBit, "bit of the packet mark that asks for masquerading, 0 to 31")
-	fs.BoolVar(k.IPTables.LocalhostNodePorts, "iptables-localhost-nodeports", true, "without effect: route_localnet is never set")
+	fs.BoolVar(k.IPTables.LocalhostNodePorts, "iptables-localhost-nodeports", true, "accept NodePorts on loopback addresses, through a relay: route_localnet is never set")
 	f.addSync("iptables", &f.iptablesSync, syncFlags{k.IPTables.SyncPeriod.Duration, k.IPTables.MinSyncPeriod.Duration})
 
 	v := &k.IPVS

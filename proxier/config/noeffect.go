@@ -14,7 +14,7 @@ const gateExternalIPs = "AllowServiceExternalIPs"
 var effective = []string{
 	"apiVersion", "kind", "featureGates." + gateExternalIPs, "clientConnection", "logging.format", "logging.verbosity",
 	"hostnameOverride", "bindAddress", "healthzBindAddress", "metricsBindAddress", "bindAddressHardFail", "enableProfiling",
-	"mode", "iptables.masqueradeAll", "detectLocalMode", "detectLocal", "clusterCIDR", "nodePortAddresses", "oomScoreAdj", "conntrack",
+	"mode", "iptables.masqueradeAll", "iptables.localhostNodePorts", "detectLocalMode", "detectLocal", "clusterCIDR", "nodePortAddresses", "oomScoreAdj", "conntrack",
 }
 
 // effectiveIn are those that do something in one mode only.
