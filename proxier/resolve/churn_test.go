@@ -352,10 +352,6 @@ func parts(s *proxier.Snapshot) map[string]any {
 
 func TestIncrementalEqualsFresh(t *testing.T) { rapid.Check(t, checkChurn) }
 
-func FuzzResolve(f *testing.F) {
-	f.Fuzz(rapid.MakeFuzz(checkChurn))
-}
-
 // TestAnyOrder gives the objects of a cluster to a Resolver one by one, in any order: the last
 // snapshot is always the same.
 func TestAnyOrder(t *testing.T) {
