@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -35,8 +36,19 @@ func (r *Running) restart(ctx context.Context) {
 	if err := r.inNode(r.Backend.Close); err != nil {
 		r.failf("restart: close", "%v", err)
 	}
+	before, err := kernelDump(r.Lab)
+	if err != nil {
+		r.failf("restart", "%v", err)
+	}
 	r.inNode(func() error { r.Backend = r.subject.New(r.t, r.Env); return nil })
 	r.applyAgain(ctx, "restart")
+	after, err := kernelDump(r.Lab)
+	if err != nil {
+		r.failf("restart", "%v", err)
+	}
+	if wrote := written(before, after); len(wrote) > 0 {
+		r.failf("restart: written", "%s", strings.Join(wrote, "\n"))
+	}
 	if stream != nil {
 		if err := stream.Alive(aliveMessages); err != nil {
 			r.failf("restart: open connection", "%v", err)

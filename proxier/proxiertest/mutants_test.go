@@ -191,6 +191,17 @@ var mutants = []planted{
 			}
 			return s
 		}},
+	{name: "writes the same again at a restart, secretly", scenario: "clusterip/from everywhere", fails: "restart: written",
+		bug: func(s Subject) Subject {
+			inner := s.New
+			s.New = func(t testing.TB, env Env) proxier.Backend {
+				if err := command("sh", "-c", "iptables-legacy-save | iptables-legacy-restore -w"); err != nil {
+					t.Error(err)
+				}
+				return inner(t, env)
+			}
+			return s
+		}},
 	{name: "takes a failed kernel operation for done", scenario: "typechange/ClusterIP to NodePort to LoadBalancer and back", fails: "step",
 		bug: wrap(func(ctx context.Context, _ Env, b proxier.Backend, want *proxier.Snapshot) (proxier.Changes, error) {
 			ch, _ := b.Apply(ctx, want)
@@ -220,10 +231,10 @@ var mutants = []planted{
 			}
 			return s
 		}},
-	{name: "moves foreign rules", scenario: "clusterip/from everywhere", fails: "cleanup",
+	{name: "removes a foreign rule while it works", scenario: "clusterip/from everywhere", fails: "cleanup",
 		bug: wrap(func(ctx context.Context, _ Env, b proxier.Backend, want *proxier.Snapshot) (proxier.Changes, error) {
 			ch, err := b.Apply(ctx, want)
-			// The first foreign rule of INPUT goes and comes back without its comment.
+			// Fails when it is gone already.
 			_ = command("iptables-legacy", "-w", "-D", "FORWARD", "-p", "tcp", "-m", "tcp", "--dport", "983", "-j", "foreign")
 			return ch, err
 		})},
