@@ -38,11 +38,16 @@ func (l *logBuffer) String() string {
 // follow runs Manifests on dir until the test ends.
 func follow(t *testing.T, dir string) (*Store, *logBuffer) {
 	t.Helper()
+	return followSettled(t, dir, 20*time.Millisecond)
+}
+
+func followSettled(t *testing.T, dir string, settle time.Duration) (*Store, *logBuffer) {
+	t.Helper()
 	store, log := NewStore(), &logBuffer{}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- Manifests(ctx, store, ManifestOptions{Dir: dir, NodeName: "node-1", Settle: 20 * time.Millisecond,
+		done <- Manifests(ctx, store, ManifestOptions{Dir: dir, NodeName: "node-1", Settle: settle,
 			Rescan: 300 * time.Millisecond, Log: slog.New(slog.NewTextHandler(log, nil))})
 	}()
 	t.Cleanup(func() {
@@ -220,7 +225,7 @@ func TestManifestsFolderGoneAndReplaced(t *testing.T) {
 func TestManifestsPartialWrite(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "a.yaml", service("a", "10.96.0.1")+service("b", "10.96.0.2"))
-	s, _ := follow(t, dir)
+	s, _ := followSettled(t, dir, 400*time.Millisecond) // a busy machine makes long pauses
 	changed := s.Changed()
 	f, err := os.Create(filepath.Join(dir, "a.yaml")) // truncates
 	if err != nil {

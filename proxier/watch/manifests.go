@@ -66,9 +66,10 @@ func Manifests(ctx context.Context, store *Store, o ManifestOptions) error {
 		case <-tick.C:
 		case <-w.Errors: // an overflow: something changed
 		case <-w.Events:
-			if !settle(ctx, func() <-chan fsnotify.Event { return w.Events }, f.Settle, 10*f.Settle) {
-				return nil
-			}
+		}
+		// Also after a tick, which may come while somebody writes.
+		if !settle(ctx, func() <-chan fsnotify.Event { return w.Events }, f.Settle, 10*f.Settle) {
+			return nil
 		}
 		// Add follows a folder that was replaced by another of its name; for the same folder
 		// it does nothing.
