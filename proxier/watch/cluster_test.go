@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,6 +35,7 @@ type apiServer struct {
 
 	mu     sync.Mutex
 	refuse map[string]int  // path to HTTP status
+	old    bool            // knows no streamed lists
 	asked  map[string]bool // path and selectors, and how
 }
 
@@ -70,6 +75,9 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.asked[fmt.Sprintf("%s labels=%q fields=%q stream=%s accept=%s", r.URL.Path, q.Get("labelSelector"), q.Get("fieldSelector"),
 		q.Get("sendInitialEvents"), r.Header.Get("Accept"))] = true
 	status := s.refuse[r.URL.Path]
+	if s.old && q.Has("sendInitialEvents") {
+		status = http.StatusUnprocessableEntity
+	}
 	s.mu.Unlock()
 	if status != 0 {
 		w.WriteHeader(status)
@@ -332,5 +340,91 @@ func TestClusterRelist(t *testing.T) {
 	now := s.Inputs()
 	if now.Groups[0] != before.Groups[0] || now.Node != before.Node {
 		t.Error("an unchanged object lost its pointer")
+	}
+}
+
+// An API server from before streamed lists is listed.
+func TestClusterOldServer(t *testing.T) {
+	server := newAPIServer(t, node("node-1", "a"), svc("a", "10.96.0.1", nil), slice("a-1", "a", nil, "10.244.1.1"))
+	server.old = true
+	s := followCluster(t, "http://"+server.addr, ClusterOptions{})
+	synced(t, s)
+	wantLines(t, s, "node node-1 a", "a 10.96.0.1 a-1[10.244.1.1]")
+	if p := s.Progress(); p.Services != 1 || p.EndpointSlices != 1 || len(p.Waiting) != 0 {
+		t.Errorf("progress %+v", p)
+	}
+	if s.Inputs().Groups[0].Service.Spec.Selector != nil {
+		t.Error("not trimmed")
+	}
+	set(t, server.Server, svc("b", "10.96.0.2", nil))
+	wantLines(t, s, "node node-1 a", "a 10.96.0.1 a-1[10.244.1.1]", "b 10.96.0.2")
+}
+
+// After random changes, with watches cut at random, the store holds what a new one is given.
+func TestClusterChurn(t *testing.T) {
+	server, s := serve(t, ClusterOptions{}, node("node-1", "a"))
+	synced(t, s)
+	seed := time.Now().UnixNano()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(uint64(seed), 0))
+	for range 500 {
+		service, name := fmt.Sprintf("s%d", rnd.IntN(8)), fmt.Sprintf("e%d", rnd.IntN(12))
+		var err error
+		switch rnd.IntN(12) {
+		case 0:
+			server.HangUp()
+		case 1, 2:
+			err = server.Delete(svc(service, "", nil))
+		case 3, 4:
+			err = server.Delete(slice(name, "", nil))
+		case 5, 6, 7:
+			err = server.Set(svc(service, fmt.Sprintf("10.96.0.%d", 1+rnd.IntN(250)), nil))
+		case 8:
+			err = server.Set(svc(service, "10.96.0.1", map[string]string{labelProxyName: "other"}))
+		default:
+			err = server.Set(slice(name, service, nil, fmt.Sprintf("10.244.1.%d", 1+rnd.IntN(250))))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	fresh := followCluster(t, "http://"+server.addr, ClusterOptions{})
+	synced(t, fresh)
+	wantLines(t, s, state(fresh)...)
+	if len(state(fresh)) < 3 {
+		t.Errorf("the churn left nothing to compare: %v", state(fresh))
+	}
+}
+
+func TestNewClient(t *testing.T) {
+	server := newAPIServer(t, svc("a", "10.96.0.1", nil))
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(path, listwatch.Kubeconfig("http://"+server.addr), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.WriteFile(elsewhere, listwatch.Kubeconfig("http://127.0.0.1:1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []ClientOptions{{Kubeconfig: path}, {Master: "http://" + server.addr},
+		{Kubeconfig: elsewhere, Master: "http://" + server.addr}, {Kubeconfig: path, ContentType: "application/json"}} {
+		client, err := NewClient(o)
+		if err != nil {
+			t.Fatalf("%+v: %v", o, err)
+		}
+		var list corev1.ServiceList
+		if err := client.core.Get().Resource("services").Do(t.Context()).Into(&list); err != nil || len(list.Items) != 1 {
+			t.Errorf("%+v: %d services, %v", o, len(list.Items), err)
+		}
+	}
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	for o, want := range map[ClientOptions]string{
+		{}:                              "no kubeconfig, no master, and not in a pod",
+		{Kubeconfig: "/does/not/exist"}: "/does/not/exist",
+		{Master: "http://%zz"}:          "invalid URL escape",
+	} {
+		if _, err := NewClient(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: error %v, want %q", o, err, want)
+		}
 	}
 }
