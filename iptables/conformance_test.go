@@ -30,7 +30,8 @@ func TestConformance(t *testing.T) {
 				},
 				Have: []proxiertest.Feature{proxiertest.TCP, proxiertest.UDP, proxiertest.SCTP, proxiertest.Affinity,
 					proxiertest.Observe, proxiertest.StaleFlows, proxiertest.NoLoopbackPort,
-					proxiertest.RejectFromNode, proxiertest.ProblemsDecided, proxiertest.HostAddressReject},
+					proxiertest.RejectFromNode, proxiertest.ProblemsDecided, proxiertest.HostAddressReject,
+					proxiertest.LoopbackGuard, proxiertest.DropsInvalid, proxiertest.OpensFirewall},
 			})
 		})
 	}

@@ -271,11 +271,16 @@ func (c *compiler) poolChain(p *proxier.Pool) restore.Chain {
 	}
 	id := p.Owner.String() + proto
 	chain := restore.Chain{Name: name + hash(id), Rules: make([]string, 0, len(p.Endpoints)+1)}
+	next := comment(p.Owner) // goes to the first rule, whichever that is
+	add := func(match, rest string) {
+		chain.Rules = append(chain.Rules, strings.TrimPrefix(match+next+rest, " "))
+		next = ""
+	}
 	switch c.head(p) {
 	case headAll:
-		chain.Rules = append(chain.Rules, "-j "+markChain)
+		add("", " -j "+markChain)
 	case headNotPods:
-		chain.Rules = append(chain.Rules, "! "+c.pods[0]+" -j "+markChain)
+		add("! "+c.pods[0], " -j "+markChain)
 	}
 	affinity := c.pools[p].affinity
 	list := func(e *proxier.Endpoint) string {
@@ -287,19 +292,33 @@ func (c *compiler) poolChain(p *proxier.Pool) restore.Chain {
 	}
 	if affinity > 0 {
 		for _, e := range p.Endpoints {
-			chain.Rules = append(chain.Rules, "-p "+proto+" -m recent --update --seconds "+
-				strconv.Itoa(affinity)+" --reap"+list(e)+dnat(e))
+			add("-p "+proto, " -m recent --update --seconds "+strconv.Itoa(affinity)+" --reap"+list(e)+dnat(e))
 		}
 	}
 	for i, e := range p.Endpoints {
-		r := "-p " + proto + probability(len(p.Endpoints)-i)
+		rest := probability(len(p.Endpoints) - i)
 		if affinity > 0 {
-			r += " -m recent --set" + list(e)
+			rest += " -m recent --set" + list(e)
 		}
-		chain.Rules = append(chain.Rules, r+dnat(e))
+		add("-p "+proto, rest+dnat(e))
 	}
 	return chain
 }
+
+// comment returns the match that says whose chain it is. One per chain is enough to find it, and
+// one per rule would double what the kernel has to copy.
+func comment(n proxier.ServicePortName) string {
+	text := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("-._/:", r):
+			return r
+		}
+		return '_'
+	}, n.String())
+	return ` -m comment --comment "` + text[:min(len(text), maxComment)] + `"`
+}
+
+const maxComment = 255 // of xt_comment
 
 func dnat(e *proxier.Endpoint) string { return " -j DNAT --to-destination " + e.String() }
 
