@@ -56,7 +56,7 @@ func FuzzObjects(f *testing.F) {
 				a, _, _ := parseAddr(ip)
 				return a == addr("203.0.113.200") || a == addr("198.51.100.200")
 			}) {
-				t.Skip("a cluster IP beats an external one")
+				return // a cluster IP beats an external one
 			}
 			g.Service = &s
 		}

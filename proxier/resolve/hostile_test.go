@@ -57,14 +57,17 @@ type hostile struct {
 }
 
 func hostileObjects() []hostile {
+	return slices.Concat(hostileEndpoints(), hostileAddresses(), hostileFields())
+}
+
+// webWith writes Service web with a healthy endpoint.
+func webWith(spec string) string {
+	return service("web", spec) + slice("web", "1", on("10.244.1.11"))
+}
+
+// hostileEndpoints are endpoints that must get no connection (CVE-2021-25737).
+func hostileEndpoints() []hostile {
 	local := slice("web", "1", on("10.244.1.11"))
-	spec := func(s string) string { return service("web", s) + local }
-	external := func(ip string) string {
-		return spec("{clusterIP: 10.96.0.1, externalIPs: ['" + ip + "'], ports: [{port: 80}]}")
-	}
-	balanced := func(ip string) string {
-		return service("web", "{type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{port: 80}]}", "{loadBalancer: {ingress: [{ip: '"+ip+"'}]}}") + local
-	}
 	endpoint := func(ip string) string {
 		return service("web", webSpec) + slice("web", "1", "[{addresses: ['"+ip+"']}]")
 	}
@@ -72,8 +75,7 @@ func hostileObjects() []hostile {
 		return service("web", `{clusterIP: "fd00:96::1", ports: [{port: 80}]}`) + strings.Replace(slice("web", "1", "[{addresses: ['"+ip+"']}]"), "addressType: IPv4", "addressType: IPv6", 1)
 	}
 	const empty6 = "[fd00:96::1]:80/TCP ClusterIP web:: reject | reject M | reject M"
-	cases := []hostile{
-		// Endpoints (CVE-2021-25737).
+	return []hostile{
 		{"endpoint: loopback", endpoint("127.0.0.1"), plainEmpty, ReasonForbiddenAddress},
 		{"endpoint: loopback with leading zeros", endpoint("0127.0.0.01"), plainEmpty, ReasonForbiddenAddress},
 		{"endpoint: link-local, metadata", endpoint("169.254.169.254"), plainEmpty, ReasonForbiddenAddress},
@@ -103,8 +105,18 @@ func hostileObjects() []hostile {
 		{"slice: without a Service", slice("nobody", "1", on("10.244.1.11")), "", ReasonNoService},
 		{"slice: twice the same", service("web", webSpec) + local + slice("web", "2", on("10.244.1.11")), plain, ""},
 		{"slice: a thousand broken endpoints", service("web", webSpec) + local + slice("web", "2", "["+strings.Repeat("{addresses: [127.0.0.1]},", 1000)+"]"), plain, ReasonForbiddenAddress},
+	}
+}
 
-		// Addresses that Services ask for (CVE-2020-8554).
+// hostileAddresses are addresses that Services must not get (CVE-2020-8554).
+func hostileAddresses() []hostile {
+	external := func(ip string) string {
+		return webWith("{clusterIP: 10.96.0.1, externalIPs: ['" + ip + "'], ports: [{port: 80}]}")
+	}
+	balanced := func(ip string) string {
+		return service("web", "{type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{port: 80}]}", "{loadBalancer: {ingress: [{ip: '"+ip+"'}]}}") + slice("web", "1", on("10.244.1.11"))
+	}
+	return []hostile{
 		{"external IP: the node's", external("192.168.10.1"), plain, ReasonForbiddenAddress},
 		{"external IP: the node's, with leading zeros", external("192.168.010.001"), plain, ReasonAmbiguousAddress + " " + ReasonForbiddenAddress},
 		{"external IP: the API server's cluster IP", external("10.96.0.254"), plain, ReasonForbiddenAddress},
@@ -122,7 +134,7 @@ func hostileObjects() []hostile {
 		{"external IP: no address", external("203.0.113.1; reboot"), plain, ReasonInvalidAddress},
 		{"external IP: a neighbour's", external("203.0.113.200"), plain, ReasonAddressConflict},
 		{"external IP: a neighbour's load balancer address", external("198.51.100.200"), plain, ReasonAddressConflict},
-		{"external IP: a thousand broken ones", spec("{clusterIP: 10.96.0.1, externalIPs: [" + strings.Repeat("x,", 1000) + "], ports: [{port: 80}]}"), plain, ReasonInvalidAddress},
+		{"external IP: a thousand broken ones", webWith("{clusterIP: 10.96.0.1, externalIPs: [" + strings.Repeat("x,", 1000) + "], ports: [{port: 80}]}"), plain, ReasonInvalidAddress},
 		{"load balancer: a neighbour's address", balanced("198.51.100.200"), plain, ReasonAddressConflict},
 		{"load balancer: a cluster IP", balanced("10.96.0.254"), plain, ReasonForbiddenAddress},
 		{"load balancer: a pod's", balanced("10.244.2.21"), plain, ReasonForbiddenAddress},
@@ -137,39 +149,43 @@ func hostileObjects() []hostile {
 		{"load balancer: status on another type", strings.Replace(balanced("198.51.100.1"), "type: LoadBalancer", "type: ClusterIP", 1), plain, ReasonInvalidField},
 		{"load balancer: unknown ipMode", strings.Replace(balanced("198.51.100.1"), "'198.51.100.1'", "'198.51.100.1', ipMode: Wormhole", 1), plain, ReasonInvalidField},
 		{"load balancer: unreadable source range", strings.Replace(balanced("198.51.100.1"), "ports:", "loadBalancerSourceRanges: [everyone], ports:", 1), plain, ReasonInvalidSourceRange},
-		{"cluster IP: loopback", spec("{clusterIP: 127.0.0.1, ports: [{port: 80}]}"), "", ReasonForbiddenAddress},
-		{"cluster IP: unspecified", spec("{clusterIP: 0.0.0.0, ports: [{port: 80}]}"), "", ReasonForbiddenAddress},
-		{"cluster IP: link-local", spec("{clusterIP: 169.254.1.1, ports: [{port: 80}]}"), "", ReasonForbiddenAddress},
-		{"cluster IP: the node's", spec("{clusterIP: 192.168.10.1, ports: [{port: 10250}]}"), "", ReasonForbiddenAddress},
-		{"cluster IP: no address", spec("{clusterIP: none, ports: [{port: 80}]}"), "", ReasonInvalidAddress},
-		{"cluster IP: not of its family", spec("{clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], ipFamilies: [IPv6], ports: [{port: 80}]}"), "", ReasonWrongFamily},
-		{"cluster IP: two of one family", spec("{clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1, 10.96.0.2], ports: [{port: 80}]}"), plain, ReasonWrongFamily},
-		{"cluster IP: a neighbour's", spec("{clusterIP: 10.96.0.200, ports: [{port: 80}]}"), "", ReasonAddressConflict},
+		{"cluster IP: loopback", webWith("{clusterIP: 127.0.0.1, ports: [{port: 80}]}"), "", ReasonForbiddenAddress},
+		{"cluster IP: unspecified", webWith("{clusterIP: 0.0.0.0, ports: [{port: 80}]}"), "", ReasonForbiddenAddress},
+		{"cluster IP: link-local", webWith("{clusterIP: 169.254.1.1, ports: [{port: 80}]}"), "", ReasonForbiddenAddress},
+		{"cluster IP: the node's", webWith("{clusterIP: 192.168.10.1, ports: [{port: 10250}]}"), "", ReasonForbiddenAddress},
+		{"cluster IP: no address", webWith("{clusterIP: none, ports: [{port: 80}]}"), "", ReasonInvalidAddress},
+		{"cluster IP: not of its family", webWith("{clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], ipFamilies: [IPv6], ports: [{port: 80}]}"), "", ReasonWrongFamily},
+		{"cluster IP: two of one family", webWith("{clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1, 10.96.0.2], ports: [{port: 80}]}"), plain, ReasonWrongFamily},
+		{"cluster IP: a neighbour's", webWith("{clusterIP: 10.96.0.200, ports: [{port: 80}]}"), "", ReasonAddressConflict},
+	}
+}
 
-		// Ports, names and other fields.
-		{"port: none", spec("{clusterIP: 10.96.0.1, ports: []}"), "", ""},
-		{"port: 0", spec("{clusterIP: 10.96.0.1, ports: [{port: 0}, {name: x, port: 80}]}"), strings.Replace(plainEmpty, "web:", "web:x", 1), ReasonInvalidPort},
-		{"port: 65536 and negative", spec("{clusterIP: 10.96.0.1, ports: [{port: 65536}, {name: x, port: -1}]}"), "", ReasonInvalidPort},
-		{"port: unknown protocol", spec("{clusterIP: 10.96.0.1, ports: [{port: 80, protocol: ICMP}, {name: x, port: 80}]}"), strings.Replace(plainEmpty, "web:", "web:x", 1), ReasonInvalidProtocol},
-		{"port: a name twice", spec("{clusterIP: 10.96.0.1, ports: [{port: 80}, {port: 81}]}"), plain, ReasonDuplicatePort},
-		{"port: a name with a line break", spec(`{clusterIP: 10.96.0.1, ports: [{port: 80}, {name: "x\n-A INPUT -j ACCEPT", port: 81}]}`), plain, ReasonInvalidName},
-		{"node port: a neighbour's", spec("{type: NodePort, clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 30200}]}"), plain, ReasonPortConflict},
-		{"node port: a neighbour's health check port", spec("{type: NodePort, clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 32200}]}"), plain, ReasonPortConflict},
-		{"node port: out of range", spec("{type: NodePort, clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 70000}]}"), plain, ReasonInvalidPort},
-		{"node port: of the wrong type", spec("{clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 30080}]}"), plain, ReasonInvalidPort},
-		{"health check port: a neighbour's", spec("{type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 32200, clusterIP: 10.96.0.1, ports: [{port: 80}]}"), plain, ReasonPortConflict},
-		{"health check port: out of range", spec("{type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 70000, clusterIP: 10.96.0.1, ports: [{port: 80}]}"), plain, ReasonInvalidPort},
+// hostileFields are ports, names and values that make no sense.
+func hostileFields() []hostile {
+	local := slice("web", "1", on("10.244.1.11"))
+	return []hostile{
+		{"port: none", webWith("{clusterIP: 10.96.0.1, ports: []}"), "", ""},
+		{"port: 0", webWith("{clusterIP: 10.96.0.1, ports: [{port: 0}, {name: x, port: 80}]}"), strings.Replace(plainEmpty, "web:", "web:x", 1), ReasonInvalidPort},
+		{"port: 65536 and negative", webWith("{clusterIP: 10.96.0.1, ports: [{port: 65536}, {name: x, port: -1}]}"), "", ReasonInvalidPort},
+		{"port: unknown protocol", webWith("{clusterIP: 10.96.0.1, ports: [{port: 80, protocol: ICMP}, {name: x, port: 80}]}"), strings.Replace(plainEmpty, "web:", "web:x", 1), ReasonInvalidProtocol},
+		{"port: a name twice", webWith("{clusterIP: 10.96.0.1, ports: [{port: 80}, {port: 81}]}"), plain, ReasonDuplicatePort},
+		{"port: a name with a line break", webWith(`{clusterIP: 10.96.0.1, ports: [{port: 80}, {name: "x\n-A INPUT -j ACCEPT", port: 81}]}`), plain, ReasonInvalidName},
+		{"node port: a neighbour's", webWith("{type: NodePort, clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 30200}]}"), plain, ReasonPortConflict},
+		{"node port: a neighbour's health check port", webWith("{type: NodePort, clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 32200}]}"), plain, ReasonPortConflict},
+		{"node port: out of range", webWith("{type: NodePort, clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 70000}]}"), plain, ReasonInvalidPort},
+		{"node port: of the wrong type", webWith("{clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 30080}]}"), plain, ReasonInvalidPort},
+		{"health check port: a neighbour's", webWith("{type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 32200, clusterIP: 10.96.0.1, ports: [{port: 80}]}"), plain, ReasonPortConflict},
+		{"health check port: out of range", webWith("{type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 70000, clusterIP: 10.96.0.1, ports: [{port: 80}]}"), plain, ReasonInvalidPort},
 		{"name: not a DNS label", service(`"Web_1"`, webSpec), "", ReasonInvalidName},
 		{"name: with a line break", service(`"web\n-j ACCEPT"`, webSpec), "", ReasonInvalidName},
 		{"name: 64 characters", service(strings.Repeat("w", 64), webSpec), "", ReasonInvalidName},
 		{"name: 63 characters", strings.ReplaceAll(service("web", webSpec)+local, " web", " "+strings.Repeat("w", 63)), strings.Replace(plain, "web", strings.Repeat("w", 63), 1), ""},
-		{"field: unknown type", spec("{type: Teapot, clusterIP: 10.96.0.1, ports: [{port: 80}]}"), plain, ReasonInvalidField},
-		{"field: unknown policies", spec("{clusterIP: 10.96.0.1, internalTrafficPolicy: Moon, externalTrafficPolicy: Mars, ports: [{port: 80}]}"), plain, ReasonInvalidField},
-		{"field: unknown affinity", spec("{clusterIP: 10.96.0.1, sessionAffinity: Cookie, ports: [{port: 80}]}"), plain, ReasonInvalidField},
-		{"field: affinity time-out of 0", spec("{clusterIP: 10.96.0.1, sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}, ports: [{port: 80}]}"), plain + " sticky 3h0m0s", ReasonInvalidField},
+		{"field: unknown type", webWith("{type: Teapot, clusterIP: 10.96.0.1, ports: [{port: 80}]}"), plain, ReasonInvalidField},
+		{"field: unknown policies", webWith("{clusterIP: 10.96.0.1, internalTrafficPolicy: Moon, externalTrafficPolicy: Mars, ports: [{port: 80}]}"), plain, ReasonInvalidField},
+		{"field: unknown affinity", webWith("{clusterIP: 10.96.0.1, sessionAffinity: Cookie, ports: [{port: 80}]}"), plain, ReasonInvalidField},
+		{"field: affinity time-out of 0", webWith("{clusterIP: 10.96.0.1, sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}, ports: [{port: 80}]}"), plain + " sticky 3h0m0s", ReasonInvalidField},
 		{"annotation: unknown value", annotated("balance: ''") + local, plain, ReasonUnknownAnnotation},
 	}
-	return cases
 }
 
 func TestHostileObjects(t *testing.T) {

@@ -81,7 +81,8 @@ func eligible(n *corev1.Node) bool {
 		!slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == taintToBeDeleted })
 }
 
-// nodeAddresses returns the node's addresses: internal ones first, then external ones.
+// nodeAddresses returns the node's addresses: configured ones first, then internal ones, then
+// external ones.
 func nodeAddresses(o *Options, n *corev1.Node, rep *report) []netip.Addr {
 	var out []netip.Addr
 	add := func(a netip.Addr) {
@@ -92,7 +93,7 @@ func nodeAddresses(o *Options, n *corev1.Node, rep *report) []netip.Addr {
 	for _, a := range o.NodeAddresses {
 		add(a)
 	}
-	if len(out) > 0 || n == nil {
+	if n == nil {
 		return out
 	}
 	for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {

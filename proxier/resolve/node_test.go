@@ -101,13 +101,14 @@ func reasons(s *proxier.Snapshot, kind string) string {
 
 func TestNodeAddressesOption(t *testing.T) {
 	o := defaults()
+	o.NodePortAddresses = []string{"primary"}
 	o.NodeAddresses = []netip.Addr{addr("0.0.0.0"), addr("192.0.2.1"), addr("::ffff:192.0.2.2")}
-	if got, want := mustResolve(t, o, mustInputs(t, nodeYAML)).Node.Addresses, addrs("192.0.2.1", "192.0.2.2"); !cmp.Equal(want, got, cmpAddr) {
-		t.Errorf("want %v, got %v", want, got)
+	n := mustResolve(t, o, mustInputs(t, nodeYAML)).Node
+	if want := addrs("192.0.2.1", "192.0.2.2", "192.168.10.1", "fd00:10::1", "192.168.20.1"); !cmp.Equal(want, n.Addresses, cmpAddr) {
+		t.Errorf("want %v, got %v", want, n.Addresses)
 	}
-	o.NodeAddresses = []netip.Addr{addr("::")}
-	if got, want := mustResolve(t, o, mustInputs(t, nodeYAML)).Node.Addresses, addrs("192.168.10.1", "fd00:10::1", "192.168.20.1"); !cmp.Equal(want, got, cmpAddr) {
-		t.Errorf("want %v, got %v", want, got)
+	if want := prefixes("192.0.2.1/32", "fd00:10::1/128"); !cmp.Equal(want, n.NodePorts, cmpAddr) {
+		t.Errorf("want %v, got %v", want, n.NodePorts)
 	}
 }
 

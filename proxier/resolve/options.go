@@ -12,8 +12,8 @@ import (
 
 // A Group is one Service with its EndpointSlices. It is immutable once it has been given to
 // Resolve: the owner makes a new Group for every change, and keeps the pointer while nothing
-// changed. A Group holds every slice whose label kubernetes.io/service-name names the Service;
-// sources do not filter by label, Resolve does.
+// changed. A Group holds every slice whose label kubernetes.io/service-name names the Service.
+// Sources need not filter by other labels, Resolve does; they may, if nothing else reads the rest.
 type Group struct {
 	Name    proxier.NamespacedName
 	Service *corev1.Service              // nil: slices without a Service
@@ -40,7 +40,8 @@ type Options struct {
 	// single word "primary" for the node's primary address of each family. Empty means all. As
 	// in kube-proxy, a family that no CIDR names stays open; that is reported as a Problem.
 	NodePortAddresses []string
-	// NodeAddresses replaces the addresses in the Node's status, primary first. May be nil.
+	// NodeAddresses come before the addresses in the Node's status, and so are the primary ones
+	// of their families. Unspecified ones are ignored. May be nil.
 	NodeAddresses []netip.Addr
 	// IPv4 and IPv6 are the families this node programs. Neither means both.
 	IPv4, IPv6 bool

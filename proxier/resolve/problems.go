@@ -26,7 +26,7 @@ const (
 	ReasonInvalidField       = "InvalidField"       // a value that the field does not have: the default applies
 	ReasonUnknownAnnotation  = "UnknownAnnotation"  // an unknown key or value under fairway.dev/: the default applies
 	ReasonUnsupported        = "Unsupported"        // a valid wish that Fairway does not fulfil
-	ReasonNoService          = "NoService"          // an EndpointSlice of a Service that does not exist
+	ReasonNoService          = "NoService"          // an EndpointSlice of a Service that this node does not know
 	ReasonNodePortAddresses  = "NodePortAddresses"  // node ports are open or closed where that may surprise
 	ReasonPodsUnknown        = "PodsUnknown"        // pods cannot be told from outside clients as configured
 )

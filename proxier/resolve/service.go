@@ -46,7 +46,7 @@ func resolveGroup(env *environment, g *Group, old *resolved) *resolved {
 		if len(g.Slices) > 0 {
 			s := g.Slices[0]
 			b.rep.add("EndpointSlice", proxier.NamespacedName{Namespace: g.Name.Namespace, Name: s.Name},
-				ReasonNoService, "Service %s does not exist, so its endpoints are not used", g.Name)
+				ReasonNoService, "no Service %s is known here, so its endpoints are not used", g.Name)
 		}
 	case !validName(g.Name.Namespace) || !validName(g.Name.Name):
 		b.problem(ReasonInvalidName, "namespace and name must be DNS labels of at most %d characters, so the Service is ignored", maxName)
