@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairway-lb/fairway/proxier"
 )
@@ -280,5 +281,20 @@ func TestReadManifests(t *testing.T) {
 	}
 	if want := `b.yaml:1: apiVersion: want v1, found ""`; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
+	}
+}
+
+// A pipe would block whoever reads it.
+func TestManifestsPipe(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mkfifo(filepath.Join(dir, "pipe.yaml"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	symlink(t, "nowhere", filepath.Join(dir, "dangling.yaml"))
+	write(t, dir, "a.yaml", service("a", "10.96.0.1"))
+	s, _ := follow(t, dir)
+	wantState(t, s, "a=10.96.0.1", "Manifest/InvalidManifest")
+	if got, want := s.Problems()[0].Message, "pipe.yaml: not a regular file; the last good state of the file stays in force"; got != want {
+		t.Errorf("message %q, want %q", got, want)
 	}
 }

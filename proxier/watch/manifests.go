@@ -173,6 +173,8 @@ func (f *folder) readFile(name string, old *file) *file {
 		return nil
 	case err == nil && old.same(info):
 		return old
+	case err == nil && !info.Mode().IsRegular(): // reading a pipe could take for ever
+		err = errors.New("not a regular file")
 	}
 	var data []byte
 	if err == nil {
