@@ -1,7 +1,6 @@
 package resolve
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -106,9 +105,12 @@ func (b *builder) externalAddresses(svc *proxier.Service) []claimed {
 			b.problem(ReasonForbiddenAddress, "load balancer address %s is %s", a, why)
 			continue
 		}
-		if b.familyFits("load balancer address", a, svc) {
-			out = append(out, claimed{a, proxier.LoadBalancer})
+		if !b.familyFits("load balancer address", a, svc) {
+			continue
 		}
+		// An external IP that is also the load balancer's is the latter: that may restrict clients.
+		out = slices.DeleteFunc(out, func(c claimed) bool { return c.addr == a })
+		out = append(out, claimed{a, proxier.LoadBalancer})
 	}
 	return out
 }
@@ -217,7 +219,7 @@ func (b *builder) sources(g guard, vip netip.Addr) []netip.Prefix {
 // frontends returns the frontends of a Service, sorted by key, with distinct keys.
 func (b *builder) frontends(svc *proxier.Service, endpoints [][]candidate, vips []claimed, balance proxier.Balance) []*proxier.Frontend {
 	guards := b.guards()
-	local := router{
+	base := router{
 		masqueradeAll: b.env.opts.MasqueradeAll,
 		internalLocal: b.internalLocal,
 		externalLocal: b.externalLocal,
@@ -231,7 +233,7 @@ func (b *builder) frontends(svc *proxier.Service, endpoints [][]candidate, vips 
 			if !b.env.programs(v6) {
 				continue
 			}
-			rt := local
+			rt := base
 			rt.owner = proxier.ServicePortName{NamespacedName: b.g.Name, Port: port.Name, Protocol: port.Protocol}
 			rt.list = usable(endpoints[i], v6)
 			rt.tellsPods = b.env.tellsPods(v6)
@@ -286,18 +288,13 @@ func (b *builder) allowed(v claimed, port *proxier.ServicePort, g guard, svc *pr
 	return true
 }
 
-// distinct sorts the frontends and keeps one for each key. An address that is both an external
-// IP and the load balancer's stays the load balancer's, because that may restrict its clients.
+// distinct sorts the frontends and keeps one for each key: that of the port which comes first.
 func (b *builder) distinct(list []*proxier.Frontend) []*proxier.Frontend {
-	slices.SortStableFunc(list, func(x, y *proxier.Frontend) int {
-		return cmp.Or(x.Compare(y.FrontendKey), -cmp.Compare(x.Kind, y.Kind))
-	})
+	slices.SortStableFunc(list, func(x, y *proxier.Frontend) int { return x.Compare(y.FrontendKey) })
 	out := list[:0]
 	for _, f := range list {
 		if n := len(out); n > 0 && out[n-1].FrontendKey == f.FrontendKey {
-			if out[n-1].Owner != f.Owner {
-				b.problem(ReasonDuplicatePort, "%s of port %s belongs to port %s already", f, addrText(f.Owner.Port), addrText(out[n-1].Owner.Port))
-			}
+			b.problem(ReasonDuplicatePort, "%s of port %s belongs to port %s already", f, addrText(f.Owner.Port), addrText(out[n-1].Owner.Port))
 			continue
 		}
 		out = append(out, f)

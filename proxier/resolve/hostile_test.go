@@ -149,6 +149,7 @@ func hostileAddresses() []hostile {
 		{"load balancer: status on another type", strings.Replace(balanced("198.51.100.1"), "type: LoadBalancer", "type: ClusterIP", 1), plain, ReasonInvalidField},
 		{"load balancer: unknown ipMode", strings.Replace(balanced("198.51.100.1"), "'198.51.100.1'", "'198.51.100.1', ipMode: Wormhole", 1), plain, ReasonInvalidField},
 		{"load balancer: unreadable source range", strings.Replace(balanced("198.51.100.1"), "ports:", "loadBalancerSourceRanges: [everyone], ports:", 1), plain, ReasonInvalidSourceRange},
+		{"load balancer: unreadable source range, and an external IP too", strings.Replace(balanced("198.51.100.1"), "ports:", "externalIPs: [198.51.100.1], loadBalancerSourceRanges: [everyone], ports:", 1), plain, ReasonInvalidSourceRange},
 		{"cluster IP: loopback", webWith("{clusterIP: 127.0.0.1, ports: [{port: 80}]}"), "", ReasonForbiddenAddress},
 		{"cluster IP: unspecified", webWith("{clusterIP: 0.0.0.0, ports: [{port: 80}]}"), "", ReasonForbiddenAddress},
 		{"cluster IP: link-local", webWith("{clusterIP: 169.254.1.1, ports: [{port: 80}]}"), "", ReasonForbiddenAddress},
