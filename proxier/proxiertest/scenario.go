@@ -178,6 +178,9 @@ const (
 	RejectFromNode    Feature = "reject from node"    // also node processes are refused by empty external frontends
 	ProblemsDecided   Feature = "fairway decisions"   // what Fairway decides otherwise than kube-proxy, deliberately
 	HostAddressReject Feature = "node port scope"     // rejects of empty NodePorts spare excluded addresses
+	LoopbackGuard     Feature = "loopback guard"      // packets for 127/8 from the network are dropped
+	DropsInvalid      Feature = "drops INVALID"       // segments that the connection table cannot place are dropped
+	OpensFirewall     Feature = "opens firewall"      // policy DROP of the node's own iptables does not hit what is ours
 )
 
 // A Subject is what the suite tests: a backend in this process (New), or a peer that is a

@@ -28,6 +28,7 @@ func iptablesSubject(variant string) Subject {
 		Cleanup: func(ctx context.Context, env Env) error {
 			return iptables.Cleanup(ctx, iptablesOptions(variant, env))
 		},
-		Have: []Feature{UDP, SCTP, Affinity, Observe, StaleFlows, NoLoopbackPort, RejectFromNode, ProblemsDecided, HostAddressReject},
+		Have: []Feature{UDP, SCTP, Affinity, Observe, StaleFlows, NoLoopbackPort, RejectFromNode, ProblemsDecided, HostAddressReject,
+			LoopbackGuard, DropsInvalid, OpensFirewall},
 	}
 }
