@@ -125,6 +125,7 @@ func scaleCommand() *cobra.Command {
 	f.IntVar(&o.Changes, "changes", 7, "changes measured in each run")
 	f.DurationVar(&o.Limit, "limit", 300*time.Second, "time after which a first sync or a change is given up")
 	f.StringVar(&only, "only", "", "measure only subjects whose name contains this")
+	f.StringVar(&o.Profiles, "profiles", "", "existing directory for heap profiles (changes nothing that is measured but by a few kB)")
 	f.StringVar(&out, "json", "", "file for the samples")
 	f.StringVar(&page, "markdown", "", "file for the report (standard output if empty)")
 	return cmd

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fairway-lb/fairway/bench/listwatch"
@@ -23,6 +26,7 @@ type Options struct {
 	Changes   int           `json:"changes"`   // measured in each run
 	Limit     time.Duration `json:"limit_ns"`  // for a first sync, and for a change
 	Bin       string        `json:"-"`         // directory of fairway, kube-proxy
+	Profiles  string        `json:"-"`         // directory for a heap profile of each subject, which starts it with --profiling; "" for none
 	Subjects  []Subject     `json:"-"`
 	// Progress is told in a few words what is being done.
 	Progress func(string) `json:"-"`
@@ -115,7 +119,7 @@ func (o Options) one(ctx context.Context, c cluster, api *listwatch.Server, s Su
 		return Sample{}, err
 	}
 	defer os.RemoveAll(dir)
-	e := env{bin: o.Bin, dir: dir, in: func(f func() error) error { return lab.In(netlab.Node1, f) }}
+	e := env{bin: o.Bin, dir: dir, profile: o.Profiles != "", in: func(f func() error) error { return lab.In(netlab.Node1, f) }}
 	kubeconfig, stop, err := serveAPI(e, api)
 	if err != nil {
 		return Sample{}, err
@@ -133,6 +137,9 @@ func (o Options) one(ctx context.Context, c cluster, api *listwatch.Server, s Su
 	tools := watchTools(proxy.PID())
 	err = t.measure(ctx, start)
 	t.sample.ToolHWM = tools()
+	if err == nil && e.profile {
+		err = saveHeap(ctx, e, filepath.Join(o.Profiles, strings.ReplaceAll(s.Name, " ", "-")+".heap"))
+	}
 	if err == nil {
 		t.sample.RSS, t.sample.HWM, err = memory(proxy.PID())
 	}
@@ -143,6 +150,33 @@ func (o Options) one(ctx context.Context, c cluster, api *listwatch.Server, s Su
 	user, system := proxy.Usage()
 	t.sample.CPU = user + system
 	return *t.sample, err
+}
+
+// saveHeap saves a profile of what the proxy has on its heap, which it serves at its metrics
+// address.
+func saveHeap(ctx context.Context, e env, file string) error {
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (c net.Conn, err error) {
+		err = e.in(func() error {
+			c, err = new(net.Dialer).DialContext(ctx, network, address)
+			return err
+		})
+		return c, err
+	}}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10249/debug/pprof/heap", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("heap profile: %s: %w", resp.Status, err)
+	}
+	return os.WriteFile(file, b, 0o644)
 }
 
 // serveAPI serves api in the namespace of e and writes the kubeconfig file for it.

@@ -25,6 +25,7 @@ type env struct {
 	bin        string // the directory of the programs
 	dir        string // scratch, empty
 	kubeconfig string
+	profile    bool                     // serve profiles
 	in         func(func() error) error // runs a function in the namespace to program
 }
 
@@ -37,12 +38,20 @@ var Subjects = []Subject{
 	{Name: "kube-proxy nftables", start: kubeProxy(kubeproxy.NFTables, "")},
 }
 
+// flags are those that every subject gets besides its own.
+func (e env) flags() []string {
+	if e.profile {
+		return []string{"--profiling"}
+	}
+	return nil
+}
+
 func kubeProxy(mode, variant string) func(env) (*process.Process, func() error, error) {
 	return func(e env) (*process.Process, func() error, error) {
 		p, err := kubeproxy.Start(kubeproxy.Options{
 			Bin: e.bin + "/kube-proxy", Mode: mode, Variant: variant, Node: netlab.Node1,
 			In: e.in, Kubeconfig: e.kubeconfig,
-			Args: []string{"--cluster-cidr", clusterRange.String()},
+			Args: append(e.flags(), "--cluster-cidr", clusterRange.String()),
 		})
 		if err != nil {
 			return nil, nil, err
@@ -57,13 +66,13 @@ func fairway(variant string) func(env) (*process.Process, func() error, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		cmd := exec.Command(e.bin+"/fairway", "proxy",
+		cmd := exec.Command(e.bin+"/fairway", append([]string{"proxy"}, append(e.flags(),
 			"--proxy-mode", "iptables", "--kubeconfig", e.kubeconfig,
 			"--hostname-override", netlab.Node1, "--cluster-cidr", clusterRange.String(),
 			"--iptables-variant", variant, "--admin-socket", e.dir+"/admin.sock",
 			"--conntrack-max-per-core=0", "--conntrack-min=0", // as for kube-proxy: a namespace cannot set them
 			"--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
-			"--metrics-bind-address", "127.0.0.1:10249", "--healthz-bind-address", "127.0.0.1:10256")
+			"--metrics-bind-address", "127.0.0.1:10249", "--healthz-bind-address", "127.0.0.1:10256")...)...)
 		cmd.Env = append(os.Environ(), environ...)
 		var p *process.Process
 		err = e.in(func() (err error) {
