@@ -72,16 +72,7 @@ func oursOf(t restore.Table) restore.Table {
 // order in it matters to the tool only: declare, rewrite, delete.
 func diff(have state, want restore.Table) (script []byte, after state, ch proxier.Changes) {
 	after = state{chains: make(map[string]uint64, len(want.Chains)), jumps: map[string][]string{}, pinned: have.pinned}
-	var declare, rules, del []byte
-	line := func(b []byte, parts ...string) []byte {
-		for i, p := range parts {
-			if i > 0 {
-				b = append(b, ' ')
-			}
-			b = append(b, p...)
-		}
-		return append(b, '\n')
-	}
+	var write []restore.Chain // new, changed, or to be emptied
 	for _, c := range want.Chains {
 		if c.Policy != "" {
 			after.jumps[c.Name] = c.Rules
@@ -98,42 +89,74 @@ func diff(have state, want restore.Table) (script []byte, after state, ch proxie
 		default:
 			ch.Added++
 		}
-		declare = line(declare, ":"+c.Name, "- [0:0]")
-		for _, r := range c.Rules {
-			rules = line(rules, "-A", c.Name, r)
-		}
+		write = append(write, c)
 		ch.Lines += len(c.Rules)
 	}
-	drop, add := diffJumps(have.jumps, after.jumps)
-	for _, j := range drop {
-		declare = line(declare, "-D", j.chain, j.rule)
-	}
-	for _, j := range add {
-		rules = line(rules, "-I", j.chain, j.rule)
-	}
-	ch.Lines += len(drop) + len(add)
+	var gone []string
 	for _, name := range slices.Sorted(maps.Keys(have.chains)) {
 		if _, ok := after.chains[name]; ok {
 			continue
 		}
+		empty := sum(nil)
 		if have.pinned[name] {
-			after.chains[name] = sum(nil)
-			if have.chains[name] != sum(nil) {
-				declare = line(declare, ":"+name, "- [0:0]")
-				ch.Removed++
+			after.chains[name] = empty
+			if have.chains[name] == empty {
+				continue
 			}
-			continue
+		} else {
+			gone = append(gone, name)
 		}
-		declare = line(declare, ":"+name, "- [0:0]")
-		del = line(del, "-X", name)
+		write = append(write, restore.Chain{Name: name})
 		ch.Removed++
 	}
-	if len(declare)+len(rules)+len(del) == 0 {
+	drop, add := diffJumps(have.jumps, after.jumps)
+	ch.Lines += len(drop) + len(add)
+	if len(write)+len(drop)+len(add) == 0 {
 		return nil, after, ch
 	}
-	script = line(nil, "*"+want.Name)
-	script = append(append(append(script, declare...), rules...), del...)
-	return append(script, "COMMIT\n"...), after, ch
+	return scriptOf(want.Name, write, gone, drop, add), after, ch
+}
+
+// scriptOf writes a transaction: chains to write as a whole, chains to delete, and rules of
+// built-in chains to delete and to insert.
+func scriptOf(table string, write []restore.Chain, gone []string, drop, add []jump) []byte {
+	size := 64
+	for _, c := range write {
+		size += len(c.Name) + 16
+		for _, r := range c.Rules {
+			size += len(c.Name) + len(r) + 8
+		}
+	}
+	b := make([]byte, 0, size) // of tens of thousands of rules; do not grow it step by step
+	line := func(parts ...string) {
+		for i, p := range parts {
+			if i > 0 {
+				b = append(b, ' ')
+			}
+			b = append(b, p...)
+		}
+		b = append(b, '\n')
+	}
+	line("*" + table)
+	for _, c := range write {
+		b = append(append(append(b, ':'), c.Name...), " - [0:0]\n"...)
+	}
+	for _, j := range drop {
+		line("-D", j.chain, j.rule)
+	}
+	for _, c := range write {
+		for _, r := range c.Rules {
+			line("-A", c.Name, r)
+		}
+	}
+	for _, j := range add {
+		line("-I", j.chain, j.rule)
+	}
+	for _, name := range gone {
+		line("-X", name)
+	}
+	line("COMMIT")
+	return b
 }
 
 // A jump is a rule of a built-in chain.

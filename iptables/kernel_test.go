@@ -337,3 +337,53 @@ func TestRefusedPort(t *testing.T) {
 		}
 	})
 }
+
+// TestWithoutBPF: a kernel without xt_bpf gets a hairpin rule per endpoint instead.
+func TestWithoutBPF(t *testing.T) {
+	eachVariant(t, func(t *testing.T, o Options) {
+		o.IPv6 = false
+		refuse := true // as such a kernel would, the first script
+		o.Intercept = func(op, object string) error {
+			if op == "iptables-restore" && object == "ip nat" && refuse {
+				refuse = false
+				return &restore.ExitError{Code: 1, Stderr: "no such match"}
+			}
+			return nil
+		}
+		b := newBackend(t, o)
+		mustApply(t, b, example())
+		rules := saved(t, o.Variant)
+		if strings.Contains(rules, "-m bpf") || !strings.Contains(rules, "-s 10.244.1.11/32 -d 10.244.1.11/32 -j MASQUERADE") {
+			t.Errorf("not a hairpin rule per endpoint:\n%s", rules)
+		}
+		if ch := mustApply(t, b, example()); !ch.IsZero() {
+			t.Errorf("again: %v", ch)
+		}
+	})
+}
+
+// TestFamiliesAreIndependent: an error in one family does not keep the other from being
+// programmed, and the next apply mends it.
+func TestFamiliesAreIndependent(t *testing.T) {
+	eachVariant(t, func(t *testing.T, o Options) {
+		broken := errors.New("broken")
+		fail := true
+		o.Intercept = func(_, object string) error {
+			if fail && object == "ip nat" {
+				return broken
+			}
+			return nil
+		}
+		b := newBackend(t, o)
+		if _, err := b.Apply(context.Background(), example()); !errors.Is(err, broken) || !strings.Contains(err.Error(), "ip nat") {
+			t.Errorf("got %v", err)
+		}
+		if rules := saved(t, o.Variant); strings.Contains(rules, "-d 10.96.0.1/32") || !strings.Contains(rules, "-d fd00:96::1/128") {
+			t.Errorf("not IPv6 alone:\n%s", rules)
+		}
+		fail = false
+		if ch := mustApply(t, b, example()); ch.IsZero() {
+			t.Error("nothing to do after an error")
+		}
+	})
+}

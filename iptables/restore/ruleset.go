@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,19 +47,19 @@ func (t *Table) Chain(name string) *Chain {
 	return nil
 }
 
-// Sort orders the chains as iptables-nft-save does: built-in ones first, the others by name.
+// Sort orders the chains as iptables-nft-save does: built-in ones first, as they are, and the
+// others by name.
 func (t *Table) Sort() {
-	slices.SortStableFunc(t.Chains, func(a, b Chain) int {
-		switch {
-		case a.Policy != "" && b.Policy != "":
-			return 0
-		case a.Policy != "":
-			return -1
-		case b.Policy != "":
-			return 1
+	made := func(c Chain) bool { return c.Policy == "" }
+	var builtin []Chain
+	for _, c := range t.Chains {
+		if !made(c) {
+			builtin = append(builtin, c)
 		}
-		return strings.Compare(a.Name, b.Name)
-	})
+	}
+	rest := slices.DeleteFunc(t.Chains, func(c Chain) bool { return !made(c) })
+	slices.SortFunc(rest, func(a, b Chain) int { return strings.Compare(a.Name, b.Name) })
+	t.Chains = slices.Insert(rest, 0, builtin...)
 }
 
 // String returns the text that iptables-restore reads.
@@ -98,11 +97,9 @@ func Parse(text []byte) (Ruleset, error) {
 	var table *Table          // the table being read, nil outside
 	index := map[string]int{} // chain name -> position in table
 	line := 0
-	for len(text) > 0 {
-		var raw []byte
-		raw, text, _ = bytes.Cut(text, []byte("\n"))
+	for l := range strings.Lines(string(text)) { // one copy; all rules are parts of it
 		line++
-		l := strings.TrimSpace(string(raw))
+		l = strings.TrimSpace(l)
 		if l == "" || l[0] == '#' {
 			continue
 		}

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -119,6 +121,11 @@ func (t Tool) Test(ctx context.Context, input []byte) error {
 }
 
 func run(cmd *exec.Cmd, input []byte) ([]byte, error) {
+	// If this process is killed, so is the program: it must not write while our successor reads.
+	// The kernel watches the thread that starts the program, so that must not end before.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &stdout, &stderr
 	err := cmd.Run()
