@@ -146,8 +146,7 @@ func TestStreamAndChurn(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	stop = l.Churn("a", proxier.TCP, 1, 50*time.Millisecond, netip.AddrPortFrom(Addr("f"), 9))
-	time.Sleep(10 * time.Millisecond)
-	if c := stop(); c.OK != 0 || c.Err() == nil {
+	if c := stop(); c.OK != 0 || c.Failed == 0 || c.Err() == nil {
 		t.Errorf("nobody listens, but: %+v", c)
 	}
 	run(t, l, Node1, "iptables", "-I", "FORWARD", "-p", "tcp", "--dport", "8080", "-j", "REJECT", "--reject-with", "tcp-reset")
