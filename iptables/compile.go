@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -116,8 +117,7 @@ func (c compiled) ruleset() restore.Ruleset {
 
 // compile is pure. known is what an earlier compile for the same node left, or nil.
 func compile(in input, o Options, known map[poolKey]restore.Chain) compiled {
-	c := newCompiler(in, o)
-	c.cache = known
+	c := newCompiler(in, o, known)
 	services := c.services()
 	deny := c.denyEntries()
 	slices.SortFunc(deny, compareEntries)
@@ -135,13 +135,12 @@ type compiler struct {
 	pods        []string // matches for packets of pods, one of which holds
 	mark        string   // 0x4000/0x4000
 	hairpinList bool
-	pools       map[*proxier.Pool]use
+	pools       map[*proxier.Pool]*target // those with endpoints
 	cache, used map[poolKey]restore.Chain
 }
 
-func newCompiler(in input, o Options) *compiler {
-	c := &compiler{in: in, pods: podMatch(in), mark: markText(o.MasqueradeBit), hairpinList: o.hairpinList,
-		used: map[poolKey]restore.Chain{}}
+func newCompiler(in input, o Options, known map[poolKey]restore.Chain) *compiler {
+	c := &compiler{in: in, pods: podMatch(in), mark: markText(o.MasqueradeBit), hairpinList: o.hairpinList, cache: known}
 	c.scan()
 	return c
 }
@@ -170,18 +169,23 @@ func prefixMatch(flag string, p netip.Prefix) string {
 }
 
 // portMatch returns the test for a protocol and destination port.
-func portMatch(k proxier.FrontendKey) string {
+func portMatch(k proxier.FrontendKey) string { return string(appendPort(nil, k)) }
+
+func appendPort(b []byte, k proxier.FrontendKey) []byte {
 	p := protocol(k.Protocol)
-	return "-p " + p + " -m " + p + " --dport " + itoa(k.Port)
+	b = append(append(append(append(append(b, "-p "...), p...), " -m "...), p...), " --dport "...)
+	return strconv.AppendUint(b, uint64(k.Port), 10)
 }
 
 // keyMatch returns the test for a frontend's packets. A NodePort has no address to test; where
 // its tree is entered, the packet is known to be for the node.
 func keyMatch(k proxier.FrontendKey) string {
-	if k.IsNodePort() {
-		return portMatch(k)
+	b := make([]byte, 0, 80)
+	if !k.IsNodePort() {
+		b = netip.PrefixFrom(k.Addr, k.Addr.BitLen()).AppendTo(append(b, "-d "...))
+		b = append(b, ' ')
 	}
-	return "-d " + netip.PrefixFrom(k.Addr, k.Addr.BitLen()).String() + " " + portMatch(k)
+	return string(appendPort(b, k))
 }
 
 func protocol(p proxier.Protocol) string {

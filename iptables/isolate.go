@@ -155,7 +155,7 @@ func (f *family) isolate(ctx context.Context, in input) (refusals, error) {
 // try shows the kernel the rules of some frontends in a chain that nothing refers to, and
 // removes it again: no packet is affected.
 func (f *family) try(ctx context.Context, in input) error {
-	c := newCompiler(in, f.options)
+	c := newCompiler(in, f.options, nil)
 	services := c.services()
 	var nat, filter []string
 	for _, chain := range services.chains {
