@@ -1,6 +1,11 @@
 package proxiertest
 
-import "github.com/fairway-lb/fairway/proxier"
+import (
+	"testing"
+	"time"
+
+	"github.com/fairway-lb/fairway/proxier"
+)
 
 var affinityScenarios = []Scenario{
 	{Name: "affinity/a client stays with its endpoint", Needs: []Feature{Affinity},
@@ -91,4 +96,33 @@ var affinityScenarios = []Scenario{
 			{Objects: service("web", clusterIP("10.96.0.10"), affinity(600), terminating("b"), on("c")),
 				Flows: []Flow{{From: client, To: "10.96.0.10:80", Want: Reaches("c").Sticky()}}},
 		}},
+
+	{Name: "affinity/ends after a time without connections", Needs: []Feature{Affinity},
+		Steps: []Step{{
+			Objects: service("web", clusterIP("10.96.0.10"), affinity(2), on("a", "b", "f")),
+			Flows:   []Flow{{Name: "first", From: client, To: "10.96.0.10:80", Want: Reaches("a", "b", "f").Sticky()}},
+			Check: func(t testing.TB, r *Running) {
+				// Two in three attempts meet another endpoint, so that all miss is no chance.
+				for range 20 {
+					time.Sleep(2500 * time.Millisecond)
+					if a := r.probe(t, client, "10.96.0.10:80", proxier.TCP, answerWait); a.Name != r.last["first"] {
+						return
+					}
+				}
+				t.Errorf("still with %s, though each time the client stayed away longer than the time-out", r.last["first"])
+			},
+		}}},
+
+	{Name: "affinity/each client for itself", Needs: []Feature{Affinity},
+		Steps: []Step{{
+			Objects: service("web", clusterIP("10.96.0.10"), nodePort(30080), externalLocal, affinity(600), on("a", "b", "c", "d")),
+			Flows: []Flow{
+				{Name: "one", From: Outside, To: "node-1:30080", Want: Reaches("a", "b", "c", "d").Sticky()},
+				{Name: "two", From: Outside.At("192.168.20.10"), To: "node-1:30080", Want: Reaches("a", "b", "c", "d").Sticky()},
+				{Name: "three", From: Outside.At("192.168.20.11"), To: "node-1:30080", Want: Reaches("a", "b", "c", "d").Sticky()},
+				{From: Outside, To: "node-1:30080", Want: Reaches("a", "b", "c", "d").SameAs("one")},
+				{From: Outside.At("192.168.20.10"), To: "node-1:30080", Want: Reaches("a", "b", "c", "d").SameAs("two")},
+				{From: Outside.At("192.168.20.11"), To: "node-1:30080", Want: Reaches("a", "b", "c", "d").SameAs("three")},
+			},
+		}}},
 }
