@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -185,6 +186,9 @@ func (p *proxy) applied(ctx context.Context, a proxier.Applied) {
 	p.cleanFlows(ctx, a)
 	p.ports.Sync(a.Now)
 	p.admin.Applied(a)
+	if a.Prev == nil {
+		debug.FreeOSMemory() // the first state of a large cluster leaves much behind
+	}
 }
 
 // cleanFlows deletes the flows that the change made stale. It is done before others are told
