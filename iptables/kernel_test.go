@@ -387,3 +387,36 @@ func TestFamiliesAreIndependent(t *testing.T) {
 		}
 	})
 }
+
+// TestForeignReference: a chain of ours that somebody else's rule jumps to is emptied rather than
+// deleted, also if that rule came after we read the tables.
+func TestForeignReference(t *testing.T) {
+	eachVariant(t, func(t *testing.T, o Options) {
+		o.IPv6 = false
+		b := newBackend(t, o)
+		s := example()
+		mustApply(t, b, s)
+		program := "iptables-" + o.Variant
+		chain := svcPrefix + hash("ns/web:p", "tcp")
+		command(t, "", program, "-t", "nat", "-A", "PREROUTING", "-s", "203.0.113.99/32", "-j", chain)
+		command(t, "", program, "-t", "nat", "-A", "POSTROUTING", "-s", "203.0.113.99/32", "-j", markChain)
+		none := *s
+		none.Frontends = nil
+		if ch := mustApply(t, b, &none); !ch.Full {
+			t.Error("not read again")
+		}
+		if got := command(t, "", program, "-t", "nat", "-S", chain); strings.TrimSpace(got) != "-N "+chain {
+			t.Errorf("not emptied: %s", got)
+		}
+		if ch := mustApply(t, newBackend(t, o), &none); !ch.IsZero() {
+			t.Errorf("restart: %v", ch)
+		}
+		if err := Cleanup(context.Background(), o); err != nil {
+			t.Fatal(err)
+		}
+		want := "-A PREROUTING -s 203.0.113.99/32 -j " + chain
+		if rest := saved(t, o.Variant); !strings.Contains(rest, want) || strings.Contains(rest, servicesChain) {
+			t.Errorf("after cleanup:\n%s", rest)
+		}
+	})
+}

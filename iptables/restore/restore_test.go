@@ -95,12 +95,24 @@ func TestTarget(t *testing.T) {
 }
 
 func TestExitError(t *testing.T) {
-	e := &ExitError{Code: 2, Stderr: message("# Warning: legacy tables present\niptables-restore v1.8.9 (legacy): Bad argument `x'\nError occurred at line: 2\nTry `iptables-restore -h' or 'iptables-restore --help' for more information.\n")}
-	if want := "iptables-restore v1.8.9 (legacy): Bad argument `x'; Error occurred at line: 2"; e.Error() != want {
-		t.Errorf("got %q, want %q", e, want)
-	}
-	if !e.Refused() || (&ExitError{Code: 4}).Refused() || (&ExitError{Code: -1}).Refused() {
-		t.Error("only a refusal is a refusal")
+	for _, c := range []struct {
+		code         int
+		stderr, want string
+		refused      bool
+	}{
+		{2, "# Warning: legacy tables present\niptables-restore v1.8.9 (legacy): Bad argument `x'\nError occurred at line: 2\nTry `iptables-restore -h' or 'iptables-restore --help' for more information.\n",
+			"Bad argument `x'; Error occurred at line: 2", true},
+		{4, "iptables-nft-restore v1.8.9 (nf_tables): \nline 29: CHAIN_DEL failed (Device or resource busy): chain X\n",
+			"line 29: CHAIN_DEL failed (Device or resource busy): chain X", true},
+		{1, "iptables-restore: line 47 failed\n", "iptables-restore: line 47 failed", true},
+		{4, "Another app is currently holding the xtables lock; still 4s 0us time ahead to have a chance to grab the lock...\n",
+			"Another app is currently holding the xtables lock; still 4s 0us time ahead to have a chance to grab the lock...", false},
+		{-1, "", "exit status -1", false},
+	} {
+		e := &ExitError{Code: c.code, Stderr: message(c.stderr)}
+		if e.Error() != c.want || e.Refused() != c.refused {
+			t.Errorf("%d %q: %q, refused %v", c.code, c.stderr, e, e.Refused())
+		}
 	}
 	if len(message(strings.Repeat("x", 10000))) > 500 {
 		t.Error("a message without end")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -44,9 +45,17 @@ func (e *ExitError) Error() string {
 }
 
 // Refused reports whether the program, or the kernel, found the input wrong: a second try with
-// the same input will fail too. Everything else is worth another try, such as a lock that another
-// program held for too long.
-func (e *ExitError) Refused() bool { return e.Code == 1 || e.Code == 2 }
+// the same input will fail too, unless the tables have changed. Everything else is worth another
+// try, such as a lock that another program held for too long.
+func (e *ExitError) Refused() bool {
+	switch e.Code {
+	case 1, 2:
+		return true
+	case 4: // iptables-nft says so of all that the kernel does not take
+		return !strings.Contains(e.Stderr, "xtables lock") && !strings.Contains(e.Stderr, "xtables.lock")
+	}
+	return false
+}
 
 // Find returns the Tool of a variant ("nft" or "legacy"). wait is how long iptables-restore waits
 // for the lock that all writers of the legacy variant share; it counts in whole seconds, at
@@ -139,11 +148,14 @@ func run(cmd *exec.Cmd, input []byte) ([]byte, error) {
 	return stdout.Bytes(), nil
 }
 
-// message drops the advice that iptables appends to its errors and bounds what is left.
+var banner = regexp.MustCompile(`^ip6?tables\S* v\S+ \(\w+\): ?`)
+
+// message drops the version and the advice that iptables puts around its errors, and bounds what
+// is left.
 func message(stderr string) string {
 	var lines []string
 	for l := range strings.Lines(stderr) {
-		l = strings.TrimSpace(l)
+		l = banner.ReplaceAllString(strings.TrimSpace(l), "")
 		if l == "" || strings.HasPrefix(l, "#") || strings.HasPrefix(l, "Try `") {
 			continue
 		}
