@@ -14,5 +14,6 @@
 //
 // The package decides nothing about traffic: it selects, trims and groups objects, and reports
 // what it cannot read as problems. It is the only importer of client-go outside cmd. It owns no
-// kernel objects.
+// kernel objects. To see by hand what a folder of manifests comes to: fairway render --manifests
+// DIR; what a running proxy could not read: fairway get problems.
 package watch

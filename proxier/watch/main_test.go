@@ -1,13 +1,19 @@
 package watch
 
 import (
+	"io"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"k8s.io/klog/v2"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	klog.LogToStderr(false) // client-go tells of every cut connection, of which tests make many
+	klog.SetOutput(io.Discard)
+	goleak.VerifyTestMain(m)
+}
 
 // eventually polls until ok returns "" and fails with what it said last.
 func eventually(t *testing.T, ok func() string) {
