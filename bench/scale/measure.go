@@ -42,9 +42,10 @@ type Sample struct {
 	// FirstSync is from the start of the process until Services all over the range worked. After
 	// it every Service was tried, and worked.
 	FirstSync time.Duration   `json:"first_sync_ns"`
-	Changes   []time.Duration `json:"changes_ns"` // from the API server's event until packets follow
-	RSS       int64           `json:"rss_bytes"`  // of the proxy, at the end
-	HWM       int64           `json:"hwm_bytes"`  // the most it ever was
+	Changes   []time.Duration `json:"changes_ns"`    // from the API server's event until packets follow
+	ChangeCPU time.Duration   `json:"change_cpu_ns"` // of the proxy and its tools, mean of the changes
+	RSS       int64           `json:"rss_bytes"`     // of the proxy, at the end
+	HWM       int64           `json:"hwm_bytes"`     // the most it ever was
 	ToolHWM   int64           `json:"tool_hwm_bytes"`
 	CPU       time.Duration   `json:"cpu_ns"` // user and system, of the proxy and its tools
 }
@@ -215,11 +216,13 @@ func (t *trial) measure(ctx context.Context, start time.Time) error {
 	if err := t.check(ctx, t.lab); err != nil {
 		return err
 	}
+	before, err := cpu(t.proxy.PID())
+	if err != nil {
+		return err
+	}
 	for i := range t.Options.Changes {
 		t.say(fmt.Sprintf("change %d of %d", i+1, t.Options.Changes))
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if !sleep(ctx, pause) {
 			return ctx.Err()
 		}
 		start := time.Now()
@@ -235,7 +238,22 @@ func (t *trial) measure(ctx context.Context, start time.Time) error {
 		}
 		t.sample.Changes = append(t.sample.Changes, time.Since(start))
 	}
-	return nil
+	if len(t.sample.Changes) == 0 || !sleep(ctx, pause) { // what follows a change counts, too
+		return ctx.Err()
+	}
+	after, err := cpu(t.proxy.PID())
+	t.sample.ChangeCPU = (after - before) / time.Duration(len(t.sample.Changes))
+	return err
+}
+
+// sleep returns false if ctx was done first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // spread are Services from all over the range, the last one first: while that one does not work,

@@ -31,6 +31,29 @@ func memory(pid int) (now, most int64, err error) {
 	return now << 10, most << 10, nil
 }
 
+// cpu returns the CPU time, user and system, that a process and its children have used, in so far
+// as it has waited for them. Its resolution is 10 ms.
+func cpu(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("cpu: %w", err)
+	}
+	// The name in parentheses may contain anything; fields count from it (proc(5)).
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 15 {
+		return 0, fmt.Errorf("cpu: %q", stat)
+	}
+	var ticks int64
+	for _, f := range fields[11:15] { // utime, stime, cutime, cstime
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("cpu: %w", err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * (time.Second / 100), nil
+}
+
 // watchTools samples the memory of the children of a process, which are the tools that it has
 // program the kernel. The returned function ends that and returns the most that one of them had.
 func watchTools(pid int) (stop func() int64) {

@@ -70,36 +70,36 @@ until packets to Services all over the range are answered; after it, every Servi
 worked. *Change* is from the moment the server has a new address for the one endpoint of a Service
 until a packet reaches it (resolution %s; the changed Service has one endpoint, so that one packet
 tells). *Memory* is the process' resident memory at the end and its peak; *tool* is the peak of the
-largest iptables or nft process it ran. *CPU* is user and system time of all of them, over the
-whole run. Medians of all samples, with the least and the most.
+largest iptables or nft process it ran. *CPU* is user and system time of all of them: of one
+change, and of the whole run. Medians of all samples, with the least and the most.
 
 `, o.Runs, pollEvery)
-	b.WriteString("| | first sync | change | memory | peak | tool | CPU |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString("| | first sync | change | CPU of a change | memory | peak | tool | CPU |\n|---|---|---|---|---|---|---|---|\n")
 	rows := r.rows()
 	for _, w := range rows {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", w.name,
-			r.over(w, firstSync, seconds(w.first)), r.over(w, change, seconds(w.change)),
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", w.name,
+			r.over(w, firstSync, seconds(w.first)), r.over(w, change, seconds(w.change)), dash(seconds(w.changeCPU)),
 			megabytes(w.rss), megabytes(w.hwm), megabytes(w.tool), seconds(w.cpu))
 	}
-	b.WriteString("\n| ratio of medians | first sync | change | memory | peak |\n|---|---|---|---|---|\n")
+	b.WriteString("\n| ratio of medians | first sync | change | CPU of a change | memory | peak |\n|---|---|---|---|---|---|\n")
 	for _, w := range rows {
 		i := slices.IndexFunc(rows, func(p row) bool { return w.peer != "" && p.name == w.peer })
 		if i < 0 {
 			continue
 		}
 		p := rows[i]
-		fmt.Fprintf(&b, "| %s / %s | %s | %s | %s | %s |\n", w.name, p.name,
+		fmt.Fprintf(&b, "| %s / %s | %s | %s | %s | %s | %s |\n", w.name, p.name,
 			r.ratio(w, p, firstSync, w.first, p.first), r.ratio(w, p, change, w.change, p.change),
-			ratio(w.rss, p.rss), ratio(w.hwm, p.hwm))
+			ratio(w.changeCPU, p.changeCPU), ratio(w.rss, p.rss), ratio(w.hwm, p.hwm))
 	}
 	return b.String()
 }
 
 // A row has the samples of one subject, sorted.
 type row struct {
-	name, peer                         string
-	over                               string
-	first, change, rss, hwm, tool, cpu []float64
+	name, peer                                    string
+	over                                          string
+	first, change, changeCPU, rss, hwm, tool, cpu []float64
 }
 
 func (r Result) rows() []row {
@@ -118,6 +118,9 @@ func (r Result) rows() []row {
 			if x.FirstSync > 0 {
 				w.first = append(w.first, x.FirstSync.Seconds())
 			}
+			if x.ChangeCPU > 0 {
+				w.changeCPU = append(w.changeCPU, x.ChangeCPU.Seconds())
+			}
 			for _, d := range x.Changes {
 				w.change = append(w.change, d.Seconds())
 			}
@@ -125,7 +128,7 @@ func (r Result) rows() []row {
 		if len(w.cpu) == 0 {
 			continue
 		}
-		for _, x := range [][]float64{w.first, w.change, w.rss, w.hwm, w.tool, w.cpu} {
+		for _, x := range [][]float64{w.first, w.change, w.changeCPU, w.rss, w.hwm, w.tool, w.cpu} {
 			slices.Sort(x)
 		}
 		out = append(out, w)
@@ -140,10 +143,14 @@ func median(sorted []float64) float64 {
 
 // over returns text, or that the subject was over the limit with what or with what came before.
 func (r Result) over(w row, what, text string) string {
-	switch {
-	case w.over == what:
+	if w.over == what {
 		return fmt.Sprintf("over %.0f s", r.Options.Limit.Seconds())
-	case text == "":
+	}
+	return dash(text)
+}
+
+func dash(text string) string {
+	if text == "" {
 		return "-"
 	}
 	return text

@@ -47,17 +47,17 @@ func TestObjects(t *testing.T) {
 func TestMarkdown(t *testing.T) {
 	ms := time.Millisecond
 	r := Result{Options: Options{Services: 10, Endpoints: 5, Limit: time.Minute}, Samples: []Sample{
-		{Subject: "fairway iptables-nft", FirstSync: 100 * ms, Changes: []time.Duration{3 * ms, 1 * ms, 2 * ms}, RSS: 10e6, HWM: 20e6},
-		{Subject: "kube-proxy iptables-nft", FirstSync: 1000 * ms, Changes: []time.Duration{20 * ms}, RSS: 40e6, HWM: 40e6},
+		{Subject: "fairway iptables-nft", FirstSync: 100 * ms, Changes: []time.Duration{3 * ms, 1 * ms, 2 * ms}, ChangeCPU: 40 * ms, RSS: 10e6, HWM: 20e6},
+		{Subject: "kube-proxy iptables-nft", FirstSync: 1000 * ms, Changes: []time.Duration{20 * ms}, ChangeCPU: 80 * ms, RSS: 40e6, HWM: 40e6},
 		{Subject: "fairway iptables-legacy", FirstSync: 6000 * ms, RSS: 10e6, HWM: 20e6},
 		{Subject: "kube-proxy iptables-legacy", Over: firstSync, RSS: 20e6, HWM: 20e6},
 	}}
 	page := r.Markdown()
 	for _, want := range []string{
-		"| fairway iptables-nft | 100 ms (100 to 100) | 2 ms (1 to 3) | 10 MB (10 to 10) | 20 MB",
+		"| fairway iptables-nft | 100 ms (100 to 100) | 2 ms (1 to 3) | 40 ms (40 to 40) | 10 MB (10 to 10) | 20 MB",
 		"| kube-proxy iptables-legacy | over 60 s | - |",
-		"| fairway iptables-legacy / kube-proxy iptables-legacy | under 0.100 | - | 0.500 | 1.000 |",
-		"| fairway iptables-nft / kube-proxy iptables-nft | 0.100 | 0.100 | 0.250 | 0.500 |",
+		"| fairway iptables-legacy / kube-proxy iptables-legacy | under 0.100 | - | - | 0.500 | 1.000 |",
+		"| fairway iptables-nft / kube-proxy iptables-nft | 0.100 | 0.100 | 0.500 | 0.250 | 0.500 |",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in\n%s", want, page)
@@ -80,7 +80,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := samples[0]
-	if s.Over != "" || s.FirstSync <= 0 || len(s.Changes) != 1 || s.Changes[0] <= 0 || s.RSS <= 0 || s.HWM < s.RSS || s.CPU <= 0 {
+	if s.Over != "" || s.FirstSync <= 0 || len(s.Changes) != 1 || s.Changes[0] <= 0 || s.RSS <= 0 || s.HWM < s.RSS || s.ChangeCPU <= 0 || s.CPU <= 0 {
 		t.Errorf("got %+v", s)
 	}
 }
