@@ -19,8 +19,8 @@ import (
 	"github.com/fairway-lb/fairway/proxier/watch"
 )
 
-// backends are the modes that may be asked for; newBackend says which of them are there.
-var backends = []string{config.ModeIPTables, config.ModeIPVS, config.ModeEBPF}
+// backends are the modes that this program has.
+var backends = []string{config.ModeIPTables}
 
 func proxyCommand() *cobra.Command {
 	c := &cobra.Command{
@@ -36,12 +36,10 @@ keep working as they were programmed last; "fairway cleanup" removes everything.
 		Version: versionString(),
 	}
 	flags := config.AddFlags(c.Flags())
-	var variant string
-	c.Flags().StringVar(&variant, "iptables-variant", "", "nft or legacy; empty: the one that the node uses")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := flags.Config(backends)
 		if err != nil {
-			return err
+			return withProbe(cfg.Mode(), err)
 		}
 		log, err := newLogger(os.Stderr, cfg.LogJSON(), cfg.Verbosity())
 		if err != nil {
@@ -54,7 +52,6 @@ keep working as they were programmed last; "fairway cleanup" removes everything.
 			log.Warn("field has no effect", "field", field, "backend", cfg.Mode())
 		}
 		s := settingsOf(cfg)
-		s.iptables.Variant = variant
 		switch {
 		case cfg.WriteConfigTo != "":
 			return cfg.WriteFile(cfg.WriteConfigTo)
@@ -117,7 +114,7 @@ func settingsOf(c config.Config) settings {
 			DenyExternalIPs: !c.AllowExternalIPs(),
 		},
 		iptables: iptables.Options{
-			MasqueradeBit: c.MasqueradeBit(), IPv4: v4, IPv6: v6, TCPBeLiberal: k.Conntrack.TCPBeLiberal,
+			Variant: c.IPTablesVariant, MasqueradeBit: c.MasqueradeBit(), IPv4: v4, IPv6: v6, TCPBeLiberal: k.Conntrack.TCPBeLiberal,
 		},
 		conntrack: conntrackSettings{
 			MaxPerCore: int(*k.Conntrack.MaxPerCore), Min: int(*k.Conntrack.Min),

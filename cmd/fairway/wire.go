@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -49,22 +50,26 @@ type settings struct {
 
 // newBackend returns the backend of that name. It writes nothing to the kernel.
 func newBackend(s settings) (proxier.Backend, error) {
-	var probe func() error
-	switch s.mode {
-	case config.ModeIPTables:
-		return iptables.New(s.iptables)
-	case config.ModeIPVS:
-		probe = ipvs.Probe
-	case config.ModeEBPF:
-		probe = ebpf.Probe
-	default:
+	switch {
+	case s.mode != config.ModeIPTables:
 		return nil, fmt.Errorf("mode: %q: no such backend", s.mode)
+	case s.iptables.MasqueradeBit == 0: // would mean the default
+		return nil, errors.New("iptables.masqueradeBit: 0: this backend needs a bit from 1 to 31")
 	}
-	kernel := "this kernel is ready for it"
+	return iptables.New(s.iptables)
+}
+
+// withProbe adds to the refusal of a backend that is to come what its kernel parts are like.
+func withProbe(mode string, refusal error) error {
+	probe := map[string]func() error{config.ModeIPVS: ipvs.Probe, config.ModeEBPF: ebpf.Probe}[mode]
+	if probe == nil {
+		return refusal
+	}
+	kernel := "this kernel would be ready for it"
 	if err := probe(); err != nil {
 		kernel = err.Error()
 	}
-	return nil, fmt.Errorf("mode: %q: this version of Fairway has no such backend yet, use iptables (%s)", s.mode, kernel)
+	return fmt.Errorf("%w (%s)", refusal, kernel)
 }
 
 // A proxy is all parts of one running proxy.

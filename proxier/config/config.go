@@ -34,6 +34,8 @@ type Config struct {
 	Manifests string `json:"manifests,omitempty"`
 	// AdminSocket is the path of the socket that `fairway get` asks, "" for the usual one.
 	AdminSocket string `json:"adminSocket,omitempty"`
+	// IPTablesVariant is "nft" or "legacy", "" for the one that the node uses.
+	IPTablesVariant string `json:"iptablesVariant,omitempty"`
 
 	// File is the configuration file that Kube was read from, "" if it came from flags.
 	File string `json:"file,omitempty"`

@@ -106,9 +106,9 @@ func TestCommandLines(t *testing.T) {
 			c.Kube.IPTables.MinSyncPeriod.Duration = 0
 			c.Kube.MetricsBindAddress = ""
 		}},
-		{"ours", []string{"--manifests=/m", "--admin-socket=/s", "--log-format=json", "--hostname-override=node-1", "--healthz-port=1",
+		{"ours", []string{"--manifests=/m", "--admin-socket=/s", "--iptables-variant=legacy", "--log-format=json", "--hostname-override=node-1", "--healthz-port=1",
 			"--bind-address=fd00::1"}, func(c *Config) {
-			c.Manifests, c.AdminSocket = "/m", "/s"
+			c.Manifests, c.AdminSocket, c.IPTablesVariant = "/m", "/s", "legacy"
 			c.Kube.Logging.Format = "json"
 			c.Kube.HostnameOverride = "node-1"
 			c.Kube.BindAddress = "fd00::1"
@@ -127,14 +127,14 @@ func TestCommandLines(t *testing.T) {
 	}
 }
 
-// kubeProxyFlags are the flags that kube-proxy 1.36 lists for Linux.
-const kubeProxyFlags = `bind-address bind-address-hard-fail cleanup cluster-cidr config config-sync-period conntrack-max-per-core
+// kubeProxyFlags are the flags that kube-proxy 1.36.3 lists on Linux, and its hidden ones.
+const kubeProxyFlags = `bind-address bind-address-hard-fail boot-id-file cleanup cluster-cidr config config-sync-period conntrack-max-per-core
 conntrack-min conntrack-tcp-be-liberal conntrack-tcp-timeout-close-wait conntrack-tcp-timeout-established conntrack-udp-timeout
 conntrack-udp-timeout-stream detect-local-mode feature-gates healthz-bind-address healthz-port hostname-override init-only
 iptables-localhost-nodeports iptables-masquerade-bit iptables-min-sync-period iptables-sync-period ipvs-exclude-cidrs
 ipvs-min-sync-period ipvs-scheduler ipvs-strict-arp ipvs-sync-period ipvs-tcp-timeout ipvs-tcpfin-timeout ipvs-udp-timeout
 kube-api-burst kube-api-content-type kube-api-qps kubeconfig log-flush-frequency log-json-info-buffer-size log-json-split-stream
-log-text-info-buffer-size log-text-split-stream logging-format masquerade-all master metrics-bind-address metrics-port
+log-text-info-buffer-size log-text-split-stream logging-format machine-id-file masquerade-all master metrics-bind-address metrics-port
 nodeport-addresses oom-score-adj pod-bridge-interface pod-interface-name-prefix profiling proxy-mode
 show-hidden-metrics-for-version v vmodule write-config-to`
 
@@ -146,7 +146,7 @@ func TestEveryFlagOfKubeProxy(t *testing.T) {
 			t.Errorf("--%s is missing", name)
 		}
 	}
-	for _, name := range []string{"manifests", "admin-socket", "log-format"} {
+	for _, name := range []string{"manifests", "admin-socket", "iptables-variant", "log-format"} {
 		if fs.Lookup(name) == nil {
 			t.Errorf("--%s is missing", name)
 		}
@@ -257,6 +257,7 @@ func TestValidate(t *testing.T) {
 		edit func(*Config)
 		want string
 	}{
+		{"variant unknown", func(c *Config) { c.IPTablesVariant = "tables" }, `iptables-variant: "tables": must be nft or legacy`},
 		{"mode unknown", func(c *Config) { c.Kube.Mode = "userspace" }, `mode: "userspace": must be iptables, ipvs or ebpf; this version has iptables`},
 		{"mode of Windows", func(c *Config) { c.Kube.Mode = "kernelspace" }, `mode: "kernelspace": is for Windows; this version has iptables`},
 		{"ipvs to come", func(c *Config) { c.Kube.Mode = "ipvs" }, `mode: "ipvs": there is no such backend in this version; this version has iptables`},
@@ -343,6 +344,9 @@ func TestValues(t *testing.T) {
 	}
 	if c := mustParse(t); c.BindAddress().IsValid() || len(c.ClusterCIDRs()) != 0 || c.NodeName == "" || c.DetectMode() != "ClusterCIDR" {
 		t.Errorf("got %+v", c)
+	}
+	if c := mustParse(t, "--cluster_cidr=10.0.0.0/8"); c.Kube.ClusterCIDR != "10.0.0.0/8" {
+		t.Error("a flag with underscores is not understood")
 	}
 	if c := mustParse(t, "--feature-gates=AllowServiceExternalIPs=false"); c.AllowExternalIPs() {
 		t.Error("the feature gate has no effect")

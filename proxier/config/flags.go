@@ -28,12 +28,15 @@ type syncFlags struct{ period, minPeriod time.Duration }
 // kube-proxy.
 var withFile = []string{
 	"config", "master", "hostname-override", "cleanup", "init-only", "write-config-to", // kube-proxy's
-	"manifests", "admin-socket", "log-format", // ours
+	"manifests", "admin-socket", "iptables-variant", "log-format", // ours
 	"help", "version",
 }
 
 // AddFlags adds every flag of kube-proxy 1.36 for Linux, and ours, to fs.
 func AddFlags(fs *pflag.FlagSet) *Flags {
+	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-")) // as kube-proxy accepts it
+	})
 	f := &Flags{fs: fs, c: Default()}
 	f.addOwn()
 	f.addGeneral()
@@ -47,6 +50,7 @@ func (f *Flags) addOwn() {
 	fs := f.fs
 	fs.StringVar(&f.c.Manifests, "manifests", "", "folder of YAML or JSON manifests to follow in place of an API server")
 	fs.StringVar(&f.c.AdminSocket, "admin-socket", "", "path of the socket that 'fairway get' asks (default: where it looks)")
+	fs.StringVar(&f.c.IPTablesVariant, "iptables-variant", "", "nft or legacy; empty: the one that the node uses")
 	fs.StringVar(&f.logFormat, "log-format", "", "text or json")
 	fs.Var((*modeFlag)(&f.c.Kube.Mode), "proxy-mode", "backend: iptables, ipvs or ebpf; empty means iptables")
 }
@@ -82,6 +86,8 @@ func (f *Flags) addGeneral() {
 	logsapi.AddFlags(&k.Logging, fs)
 	fs.BoolVar(&k.Logging.Options.JSON.SplitStream, "log-json-split-stream", false, "without effect")
 	fs.Var(&k.Logging.Options.JSON.InfoBufferSize, "log-json-info-buffer-size", "without effect")
+	fs.String("boot-id-file", "", "without effect")
+	fs.String("machine-id-file", "", "without effect")
 }
 
 func (f *Flags) addModes() {
@@ -186,7 +192,7 @@ func (f *Flags) fromFile() (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	c.Master, c.Manifests, c.AdminSocket = f.c.Master, f.c.Manifests, f.c.AdminSocket
+	c.Master, c.Manifests, c.AdminSocket, c.IPTablesVariant = f.c.Master, f.c.Manifests, f.c.AdminSocket, f.c.IPTablesVariant
 	c.Cleanup, c.InitOnly, c.WriteConfigTo = f.c.Cleanup, f.c.InitOnly, f.c.WriteConfigTo
 	logs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	logsapi.AddFlags(&c.Kube.Logging, logs)
