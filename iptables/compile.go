@@ -135,7 +135,7 @@ type compiler struct {
 	pods        []string // matches for packets of pods, one of which holds
 	mark        string   // 0x4000/0x4000
 	hairpinList bool
-	pools       map[*proxier.Pool]*target // those with endpoints
+	pools       map[*proxier.Pool]*usedPool // those with endpoints
 	cache, used map[poolKey]restore.Chain
 }
 

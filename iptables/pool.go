@@ -9,10 +9,10 @@ import (
 	"github.com/fairway-lb/fairway/proxier"
 )
 
-// A target is a pool that frontends use, and its chain. The chain itself asks for masquerading
+// A usedPool is a pool that frontends use, and its chain. The chain itself asks for masquerading
 // where every route that leads there wants it, so that a plain cluster address needs no chain of
 // its own in between.
-type target struct {
+type usedPool struct {
 	// from tells the origins that reach the pool, masquerade those of them that are always
 	// masqueraded.
 	from, masquerade [proxier.Origins]bool
@@ -32,7 +32,7 @@ const (
 
 // scan notes how pools are used, and makes their chains.
 func (c *compiler) scan() {
-	c.pools = map[*proxier.Pool]*target{}
+	c.pools = map[*proxier.Pool]*usedPool{}
 	for _, f := range c.in.frontends {
 		for o, r := range f.From {
 			if len(r.Pool.Endpoints) == 0 || !c.reachable(proxier.Origin(o)) {
@@ -40,7 +40,7 @@ func (c *compiler) scan() {
 			}
 			t := c.pools[r.Pool]
 			if t == nil {
-				t = &target{affinity: int(f.Affinity.Seconds())}
+				t = &usedPool{affinity: int(f.Affinity.Seconds())}
 				c.pools[r.Pool] = t
 			}
 			t.masquerade[o] = r.Masquerade && (t.masquerade[o] || !t.from[o])
@@ -73,7 +73,7 @@ func (c *compiler) reachable(o proxier.Origin) bool {
 	return o != proxier.FromPod || len(c.pods) > 0
 }
 
-func (c *compiler) headOf(t *target) head {
+func (c *compiler) headOf(t *usedPool) head {
 	all := func(origins ...proxier.Origin) bool {
 		for _, o := range origins {
 			if t.from[o] && !t.masquerade[o] {
@@ -98,7 +98,7 @@ func (h head) marks(o proxier.Origin) bool {
 
 // poolChain returns the chain that spreads connections over a pool. The rules carry no test of
 // the destination: only packets for the pool's frontends get here.
-func (c *compiler) poolChain(p *proxier.Pool, t *target) restore.Chain {
+func (c *compiler) poolChain(p *proxier.Pool, t *usedPool) restore.Chain {
 	proto := protocol(p.Owner.Protocol)
 	name := svcPrefix
 	if p.Scope == proxier.ThisNode {
