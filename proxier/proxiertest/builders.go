@@ -26,7 +26,7 @@ type option func(*web)
 // serve on 8080; without endpoints its slice is empty.
 func service(name string, opts ...option) string {
 	w := build(name, append(opts, func(w *web) {
-		if len(w.svc.Spec.Ports) == 0 {
+		if w.svc.Spec.Ports == nil {
 			port(80)(w)
 		}
 	}))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -179,23 +180,27 @@ func without[T metav1.Object](list []T, name proxier.NamespacedName) ([]T, bool)
 	return out, len(out) < len(list)
 }
 
-// remove returns o without the objects that the lines "Kind namespace/name" name.
+// remove returns o without the objects that the lines "Kind namespace/name" name. A name may be
+// quoted as in Go.
 func (o *Objects) remove(lines string) (*Objects, error) {
 	out := *o
 	for line := range strings.Lines(lines) {
-		f := strings.Fields(line)
-		if len(f) == 0 {
+		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}
-		if len(f) != 2 {
+		kind, text, ok := strings.Cut(line, " ")
+		if !ok {
 			return nil, fmt.Errorf("delete %q: want kind and name", line)
 		}
-		name := proxier.NamespacedName{Namespace: metav1.NamespaceDefault, Name: f[1]}
-		if ns, n, ok := strings.Cut(f[1], "/"); ok {
+		if unquoted, err := strconv.Unquote(text); err == nil {
+			text = unquoted
+		}
+		name := proxier.NamespacedName{Namespace: metav1.NamespaceDefault, Name: text}
+		if ns, n, ok := strings.Cut(text, "/"); ok {
 			name = proxier.NamespacedName{Namespace: ns, Name: n}
 		}
 		var found bool
-		switch f[0] {
+		switch kind {
 		case "Service":
 			out.Services, found = without(out.Services, name)
 		case "EndpointSlice":
@@ -208,7 +213,7 @@ func (o *Objects) remove(lines string) (*Objects, error) {
 			out.Node = nil
 		}
 		if !found {
-			return nil, fmt.Errorf("delete %q: there is none", strings.TrimSpace(line))
+			return nil, fmt.Errorf("delete %q: there is none", line)
 		}
 	}
 	return &out, nil

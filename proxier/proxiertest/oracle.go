@@ -2,6 +2,7 @@ package proxiertest
 
 import (
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -28,7 +29,8 @@ func Oracle(objects *Objects, config Config, p Packet) Decision {
 			}
 			for i := range svc.Spec.Ports {
 				port := &svc.Spec.Ports[i]
-				if find(svc, port, p) && (owner == nil || wins(svc, owner)) {
+				named := port.Name == "" || label63.MatchString(port.Name)
+				if named && find(svc, port, p) && (owner == nil || wins(svc, owner)) {
 					owner, decision = svc, o.decide(svc, port, p)
 				}
 			}
@@ -62,8 +64,15 @@ func wins(a, b *corev1.Service) bool {
 	return a.Name < b.Name
 }
 
-// ignored: Services of another proxy, headless ones and those that are only a name (S-01, S-06).
+// label63 is what Kubernetes lets Services, namespaces and ports be called.
+var label63 = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// ignored: Services of another proxy, headless ones and those that are only a name (S-01, S-06),
+// and what no API server would have let pass.
 func (o *oracle) ignored(svc *corev1.Service) bool {
+	if !label63.MatchString(svc.Name) || !label63.MatchString(svc.Namespace) {
+		return true
+	}
 	name, labelled := svc.Labels["service.kubernetes.io/service-proxy-name"]
 	if o.config.ServiceProxyName == "" && labelled || name != o.config.ServiceProxyName {
 		return true
@@ -74,7 +83,8 @@ func (o *oracle) ignored(svc *corev1.Service) bool {
 
 func (o *oracle) isClusterIP(svc *corev1.Service, port *corev1.ServicePort, p Packet) bool {
 	dst := p.Dst.Addr()
-	return matches(port, port.Port, p) && slices.Contains(clusterIPs(svc), dst) && !special(dst)
+	return matches(port, port.Port, p) && slices.Contains(clusterIPs(svc), dst) && !special(dst) &&
+		!slices.Contains(o.nodeAddrs(), dst) && !o.isAPIServer(dst)
 }
 
 func (o *oracle) isOutsideIP(svc *corev1.Service, port *corev1.ServicePort, p Packet) bool {
@@ -87,7 +97,35 @@ func (o *oracle) isExternalIP(svc *corev1.Service, port *corev1.ServicePort, p P
 
 func (o *oracle) isLoadBalancerIP(svc *corev1.Service, port *corev1.ServicePort, p Packet) bool {
 	_, ok := ranges(svc, p.Dst.Addr().Is6())
+	if p.Protocol == proxier.TCP && (slices.Contains(o.apiServers(), p.Dst) ||
+		p.Dst.Port() == kubeletPort && slices.Contains(o.nodeAddrs(), p.Dst.Addr())) {
+		return false // the node and the API server stay what they are
+	}
 	return ok && matches(port, port.Port, p) && slices.Contains(o.loadBalancerIPs(svc), p.Dst.Addr()) && !o.isOthersClusterIP(p)
+}
+
+// kubeletPort is where the kubelet listens on every node, unless it says otherwise.
+const kubeletPort = 10250
+
+// apiServers are where the API server listens: the endpoints of its own Service.
+func (o *oracle) apiServers() (out []netip.AddrPort) {
+	for _, slice := range o.Slices {
+		if slice.Namespace != "default" || slice.Labels["kubernetes.io/service-name"] != "kubernetes" {
+			continue
+		}
+		for _, ep := range slice.Endpoints {
+			for _, p := range slice.Ports {
+				if len(ep.Addresses) > 0 && p.Port != nil {
+					out = append(out, netip.AddrPortFrom(sloppyAddr(ep.Addresses[0]), uint16(*p.Port)))
+				}
+			}
+		}
+	}
+	return out
+}
+
+func (o *oracle) isAPIServer(a netip.Addr) bool {
+	return slices.ContainsFunc(o.apiServers(), func(s netip.AddrPort) bool { return s.Addr() == a })
 }
 
 // isOthersClusterIP: whatever its range, the address of a Service is not another's to take.
@@ -215,8 +253,9 @@ func clusterIPs(svc *corev1.Service) []netip.Addr {
 		texts = []string{svc.Spec.ClusterIP}
 	}
 	var out []netip.Addr
-	for _, text := range texts {
-		if a := sloppyAddr(text); a.IsValid() {
+	for i, text := range texts {
+		a, families := sloppyAddr(text), svc.Spec.IPFamilies
+		if a.IsValid() && (len(families) == 0 || i < len(families) && (families[i] == corev1.IPv6Protocol) == a.Is6()) {
 			out = append(out, a)
 		}
 	}

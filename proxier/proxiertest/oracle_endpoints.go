@@ -150,7 +150,7 @@ func (o *oracle) externalIPs(svc *corev1.Service) (out []netip.Addr) {
 		return nil
 	}
 	for _, a := range sloppyAddrs(svc.Spec.ExternalIPs) {
-		if o.usableVIP(svc, a) && !slices.Contains(o.nodeAddrs(), a) && !inAny(clusterCIDRs, a) {
+		if o.usableVIP(svc, a) && !slices.Contains(o.nodeAddrs(), a) && !o.isAPIServer(a) && !inAny(clusterCIDRs, a) {
 			out = append(out, a)
 		}
 	}
