@@ -194,6 +194,9 @@ func (b *builder) clusterIPs() []netip.Addr {
 	if len(texts) == 0 && b.spec.ClusterIP != "" {
 		texts = []string{b.spec.ClusterIP}
 	}
+	if len(texts) > 0 && b.spec.ClusterIP != "" && b.spec.ClusterIP != texts[0] {
+		b.problem(ReasonInvalidField, "clusterIP %s is not the first of clusterIPs, which count", addrText(b.spec.ClusterIP))
+	}
 	families := b.spec.IPFamilies
 	var out []netip.Addr
 	for i, s := range texts {
