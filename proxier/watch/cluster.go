@@ -49,6 +49,9 @@ func Cluster(ctx context.Context, store *Store, client *Client, o ClusterOptions
 	c := &cluster{store: store, log: o.Log, broken: map[string]time.Time{}}
 	staleness := c.staleness
 	store.staleness.Store(&staleness)
+	store.mu.Lock()
+	store.handedOver = true
+	store.mu.Unlock()
 
 	services := metav1.ListOptions{LabelSelector: "!" + labelProxyName, FieldSelector: "spec.clusterIP!=None"}
 	if o.ServiceProxyName != "" {

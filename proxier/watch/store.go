@@ -26,7 +26,7 @@ import (
 type Store struct {
 	mu       sync.Mutex
 	groups   map[proxier.NamespacedName]*resolve.Group
-	slices   map[proxier.NamespacedName]*discoveryv1.EndpointSlice
+	slices   map[proxier.NamespacedName]heldSlice
 	node     *corev1.Node
 	cidrs    map[string]*networkingv1.ServiceCIDR
 	problems []proxier.Problem
@@ -36,11 +36,21 @@ type Store struct {
 	dirtyCIDRs bool
 	changed    chan struct{} // nil if nobody waits
 
+	// handedOver says that the source gives away each object and never gives it again, so that
+	// a label can be dropped once it was read: a map of one label takes 336 bytes.
+	handedOver bool
+
 	waiting map[string]bool // lists that have not been delivered; nil once all were
 	synced  chan struct{}   // closed when waiting is nil
 
 	receivedServices, receivedSlices atomic.Int64
 	staleness                        atomic.Pointer[func() time.Duration]
+}
+
+// A heldSlice is an EndpointSlice and the name of the Service that it belongs to.
+type heldSlice struct {
+	*discoveryv1.EndpointSlice
+	service string
 }
 
 // The lists that a Store waits for before it is complete.
@@ -55,7 +65,7 @@ const (
 func NewStore() *Store {
 	return &Store{
 		groups:  map[proxier.NamespacedName]*resolve.Group{},
-		slices:  map[proxier.NamespacedName]*discoveryv1.EndpointSlice{},
+		slices:  map[proxier.NamespacedName]heldSlice{},
 		cidrs:   map[string]*networkingv1.ServiceCIDR{},
 		dirty:   map[proxier.NamespacedName]struct{}{},
 		waiting: map[string]bool{listServices: true, listSlices: true, listNode: true, listCIDRs: true},
@@ -71,7 +81,7 @@ func (s *Store) Inputs() resolve.Inputs {
 	defer s.mu.Unlock()
 	if len(s.dirty) > 0 {
 		s.inputs.Groups = s.mergeGroups(s.inputs.Groups)
-		clear(s.dirty)
+		s.dirty = map[proxier.NamespacedName]struct{}{} // a cleared map would stay as large as it was
 	}
 	if s.dirtyCIDRs {
 		s.inputs.ServiceCIDRs = slices.SortedFunc(maps.Values(s.cidrs), func(a, b *networkingv1.ServiceCIDR) int {
@@ -256,25 +266,28 @@ func (s *Store) replaceSlices(list []*discoveryv1.EndpointSlice) {
 }
 
 func (s *Store) putSlice(slice *discoveryv1.EndpointSlice) {
-	name := nameOf(slice)
+	name, service := nameOf(slice), slice.Labels[discoveryv1.LabelServiceName]
 	old := s.slices[name]
-	if old == slice {
+	if old.EndpointSlice == slice {
 		return
 	}
 	trimSlice(slice)
-	if old != nil {
-		if equality.Semantic.DeepEqual(old, slice) {
+	if s.handedOver {
+		slice.Labels = keep(slice.Labels, func(k string) bool { return k != discoveryv1.LabelServiceName })
+	}
+	if old.EndpointSlice != nil {
+		if old.service == service && equality.Semantic.DeepEqual(old.EndpointSlice, slice) {
 			return
 		}
-		if serviceOf(old) != serviceOf(slice) {
+		if old.service != service {
 			s.deleteSlice(name)
 		}
 	}
-	if serviceOf(slice).Name == "" {
+	if service == "" {
 		return // belongs to no Service: nothing can be reached through it
 	}
-	s.slices[name] = slice
-	s.withSlices(serviceOf(slice), func(list []*discoveryv1.EndpointSlice, at int, found bool) []*discoveryv1.EndpointSlice {
+	s.slices[name] = heldSlice{slice, service}
+	s.withSlices(proxier.NamespacedName{Namespace: slice.Namespace, Name: service}, func(list sliceList, at int, found bool) sliceList {
 		if found {
 			list[at] = slice
 			return list
@@ -285,22 +298,24 @@ func (s *Store) putSlice(slice *discoveryv1.EndpointSlice) {
 
 func (s *Store) deleteSlice(name proxier.NamespacedName) {
 	old := s.slices[name]
-	if old == nil {
+	if old.EndpointSlice == nil {
 		return
 	}
 	delete(s.slices, name)
-	s.withSlices(serviceOf(old), func(list []*discoveryv1.EndpointSlice, at int, found bool) []*discoveryv1.EndpointSlice {
+	s.withSlices(proxier.NamespacedName{Namespace: name.Namespace, Name: old.service}, func(list sliceList, at int, found bool) sliceList {
 		if found {
 			return slices.Delete(list, at, at+1)
 		}
 		return list
-	}, old.Name)
+	}, name.Name)
 }
+
+type sliceList = []*discoveryv1.EndpointSlice
 
 // withSlices makes a new group for service from a copy of its slices that edit has changed; at
 // is where a slice of the given name is or belongs.
 func (s *Store) withSlices(service proxier.NamespacedName,
-	edit func(list []*discoveryv1.EndpointSlice, at int, found bool) []*discoveryv1.EndpointSlice, name string,
+	edit func(list sliceList, at int, found bool) sliceList, name string,
 ) {
 	g := resolve.Group{Name: service}
 	if old := s.groups[service]; old != nil {
@@ -375,11 +390,6 @@ func (s *Store) deleteCIDR(name string) {
 // nameOf returns the name of an object.
 func nameOf(o metav1.Object) proxier.NamespacedName {
 	return proxier.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
-}
-
-// serviceOf returns the Service that a slice belongs to; its name is empty if there is none.
-func serviceOf(slice *discoveryv1.EndpointSlice) proxier.NamespacedName {
-	return proxier.NamespacedName{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
 }
 
 // compareProblems orders by kind, object, reason and message.

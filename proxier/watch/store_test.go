@@ -23,6 +23,7 @@ import (
 func TestStoreHistoryDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := NewStore()
+		s.handedOver = rapid.Bool().Draw(t, "handed over")
 		m := model{services: map[string]*corev1.Service{}, slices: map[string]*discoveryv1.EndpointSlice{}, cidrs: map[string]*networkingv1.ServiceCIDR{}}
 		name := rapid.SampledFrom([]string{"a", "b", "c", "d"})
 		last, lastCopy := s.Inputs(), s.Inputs()
@@ -79,6 +80,7 @@ func TestStoreHistoryDoesNotMatter(t *testing.T) {
 					t.Fatalf("inputs changed after they were handed out (-then +now):\n%s", cmp.Diff(lastCopy, last))
 				}
 				fresh := NewStore()
+				fresh.handedOver = s.handedOver
 				fresh.Replace(m.objects())
 				now := s.Inputs()
 				if !same(fresh.Inputs(), now) {

@@ -115,6 +115,7 @@ func TestTrimmingChangesNoDecision(t *testing.T) {
 		return o
 	}
 	s := NewStore()
+	s.handedOver = true
 	s.Replace(decode())
 
 	whole := decode()
@@ -125,7 +126,7 @@ func TestTrimmingChangesNoDecision(t *testing.T) {
 		in.Groups = append(in.Groups, groups[nameOf(svc)])
 	}
 	for _, sl := range whole.EndpointSlices {
-		g := groups[serviceOf(sl)]
+		g := groups[proxier.NamespacedName{Namespace: sl.Namespace, Name: sl.Labels[discoveryv1.LabelServiceName]}]
 		g.Slices = append(g.Slices, sl)
 	}
 	slices.SortFunc(in.Groups, func(a, b *resolve.Group) int { return a.Name.Compare(b.Name) })
