@@ -42,7 +42,8 @@ func New(o Options) (*Backend, error) {
 	if v := readSysctl("net.netfilter.nf_conntrack_tcp_be_liberal"); v != "" && v != "0" {
 		o.TCPBeLiberal = true
 	}
-	if !o.IPv4 && !o.IPv6 {
+	probe := !o.IPv4 && !o.IPv6
+	if probe {
 		o.IPv4 = true
 		_, err := os.Stat("/proc/thread-self/net/if_inet6")
 		o.IPv6 = err == nil
@@ -53,7 +54,9 @@ func New(o Options) (*Backend, error) {
 			continue
 		}
 		k, err := newKernel(o, o.Variant, v6)
-		if err != nil {
+		if err != nil && probe && v6 {
+			continue // iptables without ip6tables
+		} else if err != nil {
 			return nil, err
 		}
 		b.families = append(b.families, &family{kernel: k, options: o})

@@ -77,6 +77,8 @@
 //   - It does not delete stale connections; see proxier/conntrack.
 //   - Connections that are translated to an address of this node keep their client's address
 //     even where they should be masqueraded: netfilter has no place to do it.
+//   - Of a kube-proxy, it leaves what kubelet may own too (KUBE-FIREWALL), and an empty
+//     KUBE-PROXY-CANARY in the mangle table, which it never looks at.
 //   - iptables before 1.6.2 is not supported (no --random-fully).
 //
 // # By hand
