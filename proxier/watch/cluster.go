@@ -61,18 +61,20 @@ func Cluster(ctx context.Context, store *Store, client *Client, o ClusterOptions
 	if o.ForDNS {
 		services, endpoints = metav1.ListOptions{}, metav1.ListOptions{}
 	}
+	own := metav1.ListOptions{FieldSelector: "metadata.name=" + o.NodeName}
 	follow := []func(context.Context){
 		c.reflector(listServices, client.core, "services", services, &corev1.Service{}, &sink[*corev1.Service]{
 			store: store, trim: trimService, received: store.receivedServices.Add,
 			put: store.putService, replace: store.replaceServices,
 			remove: func(o *corev1.Service) { store.deleteService(nameOf(o)) },
 		}),
-		c.reflector(listSlices, client.discovery, "endpointslices", endpoints, &discoveryv1.EndpointSlice{}, &sink[*discoveryv1.EndpointSlice]{
-			store: store, trim: trimSlice, received: store.receivedSlices.Add,
-			put: store.putSlice, replace: store.replaceSlices,
-			remove: func(o *discoveryv1.EndpointSlice) { store.deleteSlice(nameOf(o)) },
-		}),
-		c.reflector(listNode, client.core, "nodes", metav1.ListOptions{FieldSelector: "metadata.name=" + o.NodeName}, &corev1.Node{}, &sink[*corev1.Node]{
+		c.reflector(listSlices, client.discovery, "endpointslices", endpoints, &discoveryv1.EndpointSlice{},
+			&sink[*discoveryv1.EndpointSlice]{
+				store: store, trim: trimSlice, received: store.receivedSlices.Add,
+				put: store.putSlice, replace: store.replaceSlices,
+				remove: func(o *discoveryv1.EndpointSlice) { store.deleteSlice(nameOf(o)) },
+			}),
+		c.reflector(listNode, client.core, "nodes", own, &corev1.Node{}, &sink[*corev1.Node]{
 			store: store, trim: trimNode, put: store.putNode,
 			replace: func(list []*corev1.Node) {
 				var node *corev1.Node // nil if it does not exist
@@ -177,10 +179,11 @@ const cidrRetry = 10 * time.Minute
 
 // serviceCIDRs follows ServiceCIDRs, which servers before 1.33 lack and old roles do not allow.
 func (c *cluster) serviceCIDRs(client *Client) func(context.Context) {
-	follow := c.reflector(listCIDRs, client.networking, "servicecidrs", metav1.ListOptions{}, &networkingv1.ServiceCIDR{}, &sink[*networkingv1.ServiceCIDR]{
-		store: c.store, trim: trimCIDR, put: c.store.putCIDR, replace: c.store.replaceCIDRs,
-		remove: func(o *networkingv1.ServiceCIDR) { c.store.deleteCIDR(o.Name) },
-	})
+	follow := c.reflector(listCIDRs, client.networking, "servicecidrs", metav1.ListOptions{}, &networkingv1.ServiceCIDR{},
+		&sink[*networkingv1.ServiceCIDR]{
+			store: c.store, trim: trimCIDR, put: c.store.putCIDR, replace: c.store.replaceCIDRs,
+			remove: func(o *networkingv1.ServiceCIDR) { c.store.deleteCIDR(o.Name) },
+		})
 	delay := backoff()
 	return func(ctx context.Context) {
 		for ctx.Err() == nil {

@@ -69,7 +69,8 @@ func lackingService(p *corev1.ServiceSpec) []lack {
 	for _, port := range p.Ports {
 		if p.Type == corev1.ServiceTypeNodePort && port.NodePort == 0 {
 			out = append(out, lack{"NoNodePort",
-				"spec.ports: port " + port.Name + " has no nodePort, and a folder of manifests has nobody to choose one; it is not served on nodes"})
+				"spec.ports: port " + port.Name + " has no nodePort, and a folder of manifests has nobody to choose one; " +
+					"it is not served on nodes"})
 		}
 	}
 	return out
@@ -96,7 +97,8 @@ func defaultSlice(s *discoveryv1.EndpointSlice) []lack {
 		}
 	}
 	if s.Labels[discoveryv1.LabelServiceName] == "" {
-		return []lack{{"NoService", "label " + discoveryv1.LabelServiceName + " is missing, so the EndpointSlice belongs to no Service; it is ignored"}}
+		return []lack{{"NoService",
+			"label " + discoveryv1.LabelServiceName + " is missing, so the EndpointSlice belongs to no Service; it is ignored"}}
 	}
 	return nil
 }

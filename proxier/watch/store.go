@@ -287,13 +287,13 @@ func (s *Store) putSlice(slice *discoveryv1.EndpointSlice) {
 		return // belongs to no Service: nothing can be reached through it
 	}
 	s.slices[name] = heldSlice{slice, service}
-	s.withSlices(proxier.NamespacedName{Namespace: slice.Namespace, Name: service}, func(list sliceList, at int, found bool) sliceList {
+	s.withSlices(name, service, func(list sliceList, at int, found bool) sliceList {
 		if found {
 			list[at] = slice
 			return list
 		}
 		return slices.Insert(list, at, slice)
-	}, slice.Name)
+	})
 }
 
 func (s *Store) deleteSlice(name proxier.NamespacedName) {
@@ -302,27 +302,25 @@ func (s *Store) deleteSlice(name proxier.NamespacedName) {
 		return
 	}
 	delete(s.slices, name)
-	s.withSlices(proxier.NamespacedName{Namespace: name.Namespace, Name: old.service}, func(list sliceList, at int, found bool) sliceList {
+	s.withSlices(name, old.service, func(list sliceList, at int, found bool) sliceList {
 		if found {
 			return slices.Delete(list, at, at+1)
 		}
 		return list
-	}, name.Name)
+	})
 }
 
 type sliceList = []*discoveryv1.EndpointSlice
 
 // withSlices makes a new group for service from a copy of its slices that edit has changed; at
-// is where a slice of the given name is or belongs.
-func (s *Store) withSlices(service proxier.NamespacedName,
-	edit func(list sliceList, at int, found bool) sliceList, name string,
-) {
-	g := resolve.Group{Name: service}
-	if old := s.groups[service]; old != nil {
+// is where the slice called name is or belongs.
+func (s *Store) withSlices(name proxier.NamespacedName, service string, edit func(list sliceList, at int, found bool) sliceList) {
+	g := resolve.Group{Name: proxier.NamespacedName{Namespace: name.Namespace, Name: service}}
+	if old := s.groups[g.Name]; old != nil {
 		g = *old
 	}
 	list := slices.Clone(g.Slices)
-	at, found := slices.BinarySearchFunc(list, name, func(e *discoveryv1.EndpointSlice, n string) int {
+	at, found := slices.BinarySearchFunc(list, name.Name, func(e *discoveryv1.EndpointSlice, n string) int {
 		return cmp.Compare(e.Name, n)
 	})
 	g.Slices = slices.Clip(edit(list, at, found))
