@@ -7,14 +7,14 @@ FUZZTIME ?= 10m
 IMAGE    ?= fairway:$(VERSION)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 
-# Debian packages that tests and demo call: name of a program, then its package.
-TOOLS := iptables:iptables ipset:ipset nft:nftables conntrack:conntrack ip:iproute2 \
-	sysctl:procps tcpdump:tcpdump etcd:etcd-server gcc:gcc
-DEMO_TOOLS := iptables:iptables ip:iproute2
+# What tests and demo call: the name of a program, and the Debian packages that bring it.
+TOOLS := iptables:iptables ipset:ipset nft:nftables conntrack:conntrack etcd:etcd-server setpriv:util-linux gcc:gcc,libc6-dev
+DEMO_TOOLS := iptables:iptables
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
 # missing prints the packages of the programs in $(1) that are not installed.
-missing = $(strip $(foreach t,$(1),$(if $(shell PATH=$$PATH:/usr/sbin:/sbin command -v $(firstword $(subst :, ,$(t)))),,$(lastword $(subst :, ,$(t))))))
+comma := ,
+missing = $(strip $(foreach t,$(1),$(if $(shell PATH=$$PATH:/usr/sbin:/sbin command -v $(firstword $(subst :, ,$t))),,$(subst $(comma), ,$(lastword $(subst :, ,$t))))))
 # install installs those packages and says so; a no-op if none is missing.
 define install
 @m="$(call missing,$(1))"; if [ -n "$$m" ]; then \
