@@ -1,6 +1,10 @@
 package proxiertest
 
-import "github.com/fairway-lb/fairway/proxier"
+import (
+	"strings"
+
+	"github.com/fairway-lb/fairway/proxier"
+)
 
 var nodePortScenarios = []Scenario{
 	{Name: "nodeport/from everywhere",
@@ -73,6 +77,21 @@ var nodePortScenarios = []Scenario{
 				{Name: "other", From: Outside, To: "192.168.20.1:30080", Want: Rejected},
 			},
 		}}},
+
+	{Name: "nodeport/the primary address changes",
+		Config: Config{NodePortAddresses: []string{"primary"}},
+		Steps: []Step{
+			{Objects: service("web", clusterIP("10.96.0.10"), nodePort(30080), on("a")),
+				Flows: []Flow{
+					{From: Outside, To: "192.168.10.1:30080", Want: Reaches("a")},
+					{From: Outside, To: "192.168.20.1:30080", Want: Rejected},
+				}},
+			{Objects: strings.ReplaceAll(node1("zone-a"), "192.168.10.1", "192.168.20.1"),
+				Flows: []Flow{
+					{From: Outside, To: "192.168.10.1:30080", Want: Rejected},
+					{From: Outside, To: "192.168.20.1:30080", Want: Reaches("a")},
+				}},
+		}},
 
 	{Name: "nodeport/no ranges of this node",
 		Config: Config{NodePortAddresses: []string{"192.168.99.0/24"}},

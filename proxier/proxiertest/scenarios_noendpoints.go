@@ -1,6 +1,12 @@
 package proxiertest
 
-import "github.com/fairway-lb/fairway/proxier"
+import (
+	"testing"
+	"time"
+
+	"github.com/fairway-lb/fairway/proxier"
+	"github.com/fairway-lb/fairway/proxier/netlab"
+)
 
 // A Service without endpoints refuses at once, so that clients need not wait for a time-out.
 var noEndpointsScenarios = []Scenario{
@@ -104,6 +110,37 @@ var noEndpointsScenarios = []Scenario{
 			Flows: []Flow{
 				{From: client, To: "10.96.0.10:80", Want: Reaches("a")},
 				{From: client, To: "10.96.0.10:443", Want: Rejected},
+			},
+		}}},
+
+	// An ICMPv6 refusal would take a client a second to notice (it waits for its own second
+	// segment), a reset does not.
+	{Name: "noendpoints/TCP is refused within 100 ms", Needs: []Feature{ProblemsDecided},
+		Steps: []Step{{
+			Objects: service("web", clusterIP("10.96.0.10"), nodePort(30080), loadBalancer("198.51.100.10")),
+			Flows:   []Flow{{From: client, To: "10.96.0.10:80", Want: Rejected}},
+			Check: func(t testing.TB, r *Running) {
+				const limit, tries = 100 * time.Millisecond, 10 // a busy machine may be late, not ten times
+				for _, c := range []struct {
+					from Place
+					to   string
+				}{{client, "10.96.0.10:80"}, {process, "10.96.0.10:80"}, {Outside, "10.96.0.10:80"},
+					{client, "node-1:30080"}, {Outside, "node-1:30080"}, {Outside, "198.51.100.10:80"}} {
+					fastest := time.Hour
+					for range tries {
+						a := r.probe(t, c.from, c.to, proxier.TCP, refusalWait)
+						if a.Verdict != netlab.Refused {
+							t.Errorf("%s to %s: %s, want refused", c.from, c.to, a)
+							break
+						}
+						if fastest = min(fastest, a.Took); fastest < limit {
+							break
+						}
+					}
+					if fastest >= limit {
+						t.Errorf("%s to %s: refused after %s at best, want less than %s", c.from, c.to, fastest, limit)
+					}
+				}
 			},
 		}}},
 }
