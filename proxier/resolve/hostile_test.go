@@ -156,6 +156,7 @@ func hostileAddresses() []hostile {
 		{"cluster IP: the node's", webWith("{clusterIP: 192.168.10.1, ports: [{port: 10250}]}"), "", ReasonForbiddenAddress},
 		{"cluster IP: no address", webWith("{clusterIP: none, ports: [{port: 80}]}"), "", ReasonInvalidAddress},
 		{"cluster IP: not of its family", webWith("{clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], ipFamilies: [IPv6], ports: [{port: 80}]}"), "", ReasonWrongFamily},
+		{"cluster IP: not the first of clusterIPs", webWith("{clusterIP: 10.96.0.9, clusterIPs: [10.96.0.1], ports: [{port: 80}]}"), plain, ReasonInvalidField},
 		{"cluster IP: two of one family", webWith("{clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1, 10.96.0.2], ports: [{port: 80}]}"), plain, ReasonWrongFamily},
 		{"cluster IP: a neighbour's", webWith("{clusterIP: 10.96.0.200, ports: [{port: 80}]}"), "", ReasonAddressConflict},
 	}
