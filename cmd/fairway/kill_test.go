@@ -36,9 +36,7 @@ func testKilled(t *testing.T, s *stage) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
 	s.write("churn.yaml", churnManifest(0))
-	begun := time.Now()
 	s.start().kill()
-	starting := time.Since(begun) // until everything is programmed
 
 	stable := netip.MustParseAddrPort("10.96.0.10:80")
 	moving := netip.MustParseAddrPort("10.96.0.50:80")
@@ -70,18 +68,14 @@ func testKilled(t *testing.T, s *stage) {
 			}
 		}
 	})
-	begun = time.Now()
+	begun := time.Now()
 	wrote := 0
 	for range kills {
-		a := s.startUnready()
-		time.Sleep(time.Duration(random.Int64N(int64(2 * starting))))
-		a.kill()
-		if strings.Contains(a.logged(), "msg=applied") {
+		if s.killOnce(random) {
 			wrote++
 		}
 	}
-	t.Logf("%d kills in %v, of which %d after a change was written; a start takes %v",
-		kills, time.Since(begun).Round(time.Millisecond), wrote, starting.Round(time.Millisecond))
+	t.Logf("%d kills in %v, of which %d after a change was written", kills, time.Since(begun).Round(time.Millisecond), wrote)
 	if wrote < kills/10 || wrote > kills*9/10 {
 		t.Errorf("the kills do not come at all sorts of moments: %d of %d after a change was written", wrote, kills)
 	}
@@ -123,6 +117,28 @@ func testKilled(t *testing.T, s *stage) {
 	if left, err := filepath.Glob(s.dir + "/*.new"); err != nil || len(left) > 0 {
 		t.Errorf("the test left %v, %v", left, err)
 	}
+}
+
+// killOnce starts a proxy and kills it at a random moment: one half of the time while it starts,
+// the other half while it follows changes. It reports whether the proxy had written a change.
+func (s *stage) killOnce(random *rand.Rand) bool {
+	s.t.Helper()
+	a, err := startAgent(s.Lab, netlab.Node1, s.socket, s.flags()...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer a.kill()
+	wrote := func() bool { return strings.Contains(a.logged(), "msg=applied") }
+	soon := 40
+	if random.IntN(2) == 0 {
+		soon = 150
+		for deadline := time.Now().Add(20 * time.Second); !wrote() && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	time.Sleep(time.Duration(random.IntN(soon)) * time.Millisecond)
+	a.kill()
+	return wrote()
 }
 
 // churnManifest is the n-th state of the Services that come and go: one whose endpoints change,
