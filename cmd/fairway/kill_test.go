@@ -129,7 +129,7 @@ func (s *stage) killOnce(random *rand.Rand) bool {
 	}
 	defer a.kill()
 	wrote := func() bool { return strings.Contains(a.logged(), "msg=applied") }
-	soon := 40
+	soon := 100
 	if random.IntN(2) == 0 {
 		soon = 150
 		for deadline := time.Now().Add(20 * time.Second); !wrote() && time.Now().Before(deadline); {
