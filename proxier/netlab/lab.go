@@ -30,6 +30,7 @@ type Lab struct {
 	mu      sync.Mutex
 	closers []func()        // what to stop before the namespaces go, newest last
 	servers map[string]bool // by namespace, protocol and address
+	ports   map[string]int  // how many source ports each namespace's clients used
 	close   func() error    // tears down once; later and concurrent calls wait for it
 }
 
@@ -94,6 +95,7 @@ func Build(o Options) (*Lab, error) {
 		prefix:  fmt.Sprintf("fw%dx%d-", os.Getpid(), labs.Add(1)-1),
 		ns:      map[string]netns.NsHandle{},
 		servers: map[string]bool{},
+		ports:   map[string]int{},
 	}
 	l.close = sync.OnceValue(l.tearDown)
 	register(l)

@@ -18,7 +18,7 @@ import (
 // A Probe is one attempt of a client to reach a server of the lab.
 type Probe struct {
 	From     string           // namespace
-	Source   netip.AddrPort   // what to bind to; zero address or port: any
+	Source   netip.AddrPort   // what to bind to; zero address: any; zero port: one not used before
 	To       netip.AddrPort   // where to
 	Protocol proxier.Protocol // zero: TCP
 	Wait     time.Duration    // how long silence lasts; zero: 350 ms
@@ -72,7 +72,11 @@ func (l *Lab) Probes(p Probe, n int) []Answer {
 	var out []Answer
 	err := l.In(p.From, func() error {
 		for range n {
-			out = append(out, p.try())
+			q := p
+			if q.Source.Port() == 0 {
+				q.Source = netip.AddrPortFrom(p.Source.Addr(), l.sourcePort(p.From))
+			}
+			out = append(out, q.try())
 			if out[len(out)-1].Verdict != Reached {
 				break
 			}
@@ -83,6 +87,20 @@ func (l *Lab) Probes(p Probe, n int) []Answer {
 		return []Answer{{Verdict: Failed, Err: err}}
 	}
 	return out
+}
+
+// Source ports of clients, outside of what the kernel and NodePorts use.
+const firstPort, lastPort = 10000, 29999
+
+// sourcePort returns a port that no client of the namespace used lately. The kernel would choose
+// at random, and now and then the one of a connection that nobody answered: the connection table
+// remembers that for two minutes, and sends the new connection where the old one went.
+func (l *Lab) sourcePort(ns string) uint16 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.ports[ns]
+	l.ports[ns]++
+	return uint16(firstPort + n%(lastPort-firstPort+1))
 }
 
 // try makes the attempt from the calling thread's namespace.
@@ -128,10 +146,7 @@ func isTimeout(err error) bool {
 }
 
 func (p Probe) tcp() (string, Answer) {
-	d := net.Dialer{Timeout: p.Wait, KeepAlive: -1, Control: reuseAddress}
-	if p.Source != (netip.AddrPort{}) {
-		d.LocalAddr = net.TCPAddrFromAddrPort(p.Source)
-	}
+	d := net.Dialer{Timeout: p.Wait, KeepAlive: -1, Control: reuseAddress, LocalAddr: net.TCPAddrFromAddrPort(p.Source)}
 	c, err := d.Dial("tcp", p.To.String())
 	if err != nil {
 		return "", Answer{Err: err}
@@ -149,10 +164,7 @@ func (p Probe) tcp() (string, Answer) {
 }
 
 func (p Probe) udp() (string, Answer) {
-	d := net.Dialer{Control: reuseAddress}
-	if p.Source != (netip.AddrPort{}) {
-		d.LocalAddr = net.UDPAddrFromAddrPort(p.Source)
-	}
+	d := net.Dialer{Control: reuseAddress, LocalAddr: net.UDPAddrFromAddrPort(p.Source)}
 	c, err := d.Dial("udp", p.To.String())
 	if err != nil {
 		return "", Answer{Err: err}

@@ -120,9 +120,6 @@ func (p Probe) sctp() (string, Answer) {
 	}
 	defer c.Close()
 	port := p.Source.Port()
-	if port == 0 {
-		port = uint16(32768 + rand.N(28000))
-	}
 	self, _ := netip.AddrFromSlice(c.LocalAddr().(*net.IPAddr).IP)
 	a := Answer{Local: netip.AddrPortFrom(self.Unmap(), port)}
 	_ = c.SetDeadline(time.Now().Add(p.Wait))
