@@ -89,12 +89,16 @@ func conformanceCommand() *cobra.Command {
 func scaleCommand() *cobra.Command {
 	o := scale.Options{}
 	var only, out, page string
+	var pageOnly bool
 	cmd := &cobra.Command{
 		Use:   "scale",
 		Short: "Measure first sync, one change, and memory with many Services",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
+			if pageOnly {
+				return remake(out, page)
+			}
 			if o.Bin, err = peerbin.Build(cmd.Context()); err != nil {
 				return err
 			}
@@ -126,6 +130,7 @@ func scaleCommand() *cobra.Command {
 	f.DurationVar(&o.Limit, "limit", 300*time.Second, "time after which a first sync or a change is given up")
 	f.StringVar(&only, "only", "", "measure only subjects whose name contains this")
 	f.StringVar(&o.Profiles, "profiles", "", "existing directory for heap profiles (changes nothing that is measured but by a few kB)")
+	f.BoolVar(&pageOnly, "page-only", false, "measure nothing, make the report from the samples in --json")
 	f.StringVar(&out, "json", "", "file for the samples")
 	f.StringVar(&page, "markdown", "", "file for the report (standard output if empty)")
 	return cmd
@@ -138,6 +143,19 @@ func progress() func(string) {
 	return func(what string) {
 		fmt.Fprintf(os.Stderr, "\r\033[K%s %s", time.Since(start).Round(time.Second), what)
 	}
+}
+
+// remake makes the report of samples that were saved.
+func remake(out, page string) error {
+	b, err := os.ReadFile(out)
+	if err != nil {
+		return err
+	}
+	var r scale.Result
+	if err := json.Unmarshal(b, &r); err != nil {
+		return fmt.Errorf("%s: %w", out, err)
+	}
+	return write(r, "", page)
 }
 
 func write(r scale.Result, out, page string) error {

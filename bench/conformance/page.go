@@ -92,7 +92,8 @@ func Page(r Result, ds []Difference) string {
 	}
 	b.WriteString("\nThe suite (proxier/proxiertest) says what Fairway does, and every backend of Fairway passes all of\n" +
 		"it. Here kube-proxy was told the same stories, with real packets, and each must end as Fairway's\n" +
-		"does, or the difference must be explained.\n\n")
+		"does, or the difference must be explained. Left out are the scenarios that look into Fairway itself:\n" +
+		"what it reports of broken objects, and how it restarts and repairs.\n\n")
 	cells, columns, counts := table(r, ds)
 	b.WriteString("| | stories | as Fairway | differences |\n|---|---|---|---|\n")
 	for _, mode := range slices.Sorted(maps.Keys(counts)) {

@@ -33,8 +33,14 @@ func TestParse(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if _, err := Parse(strings.NewReader(`{"Action":"skip","Test":"TestKubeProxy/nftables/IPv6/ports/one_name"}`)); err == nil {
-		t.Error("a skipped scenario is no error")
+	for name, line := range map[string]string{
+		"a skipped scenario": `{"Action":"skip","Test":"TestKubeProxy/nftables/IPv6/ports/one_name"}`,
+		"a panic":            `{"Action":"output","Test":"TestKubeProxy/nftables","Output":"panic: x\n"}`,
+		"one mode less":      `{"Action":"pass","Test":"TestKubeProxy/nftables/IPv4/ports/one_name"}`,
+	} {
+		if _, err := Parse(strings.NewReader(events + line)); err == nil {
+			t.Errorf("%s is no error", name)
+		}
 	}
 }
 

@@ -53,7 +53,8 @@ func Subject(bin, mode, variant string) proxiertest.Subject {
 		Have: []proxiertest.Feature{
 			proxiertest.UDP, proxiertest.SCTP, proxiertest.Affinity, proxiertest.StaleFlows,
 			proxiertest.NoLoopbackPort, proxiertest.RejectFromNode,
-			proxiertest.ProblemsDecided, proxiertest.HostAddressReject,
+			proxiertest.ProblemsDecided, proxiertest.HostAddressReject, proxiertest.LoopbackGuard,
+			proxiertest.DropsInvalid, proxiertest.OpensFirewall,
 		},
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/fairway-lb/fairway/bench/kubeproxy"
 )
 
 // A Result is what a run found.
@@ -50,6 +52,9 @@ func Parse(r io.Reader) ([]Case, error) {
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return nil, fmt.Errorf("output of go test: %w: %s", err, lines.Text())
 		}
+		if strings.HasPrefix(e.Output, "panic: ") {
+			return nil, fmt.Errorf("the suite ended in a panic: %s: %s", e.Test, e.Output)
+		}
 		// TestKubeProxy/MODE/FAMILY/SCENARIO, whose name has slashes, too
 		name := strings.SplitN(e.Test, "/", 4)
 		if len(name) < 4 {
@@ -71,5 +76,12 @@ func Parse(r io.Reader) ([]Case, error) {
 		}
 	}
 	slices.SortFunc(out, Case.compare)
+	perMode := map[string]int{}
+	for _, c := range out {
+		perMode[c.Mode]++
+	}
+	if n := perMode[kubeproxy.IPTables]; n == 0 || perMode[kubeproxy.NFTables] != n {
+		return nil, fmt.Errorf("the modes were told different numbers of scenarios: %v", perMode)
+	}
 	return out, lines.Err()
 }

@@ -2,11 +2,16 @@ package scale
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/fairway-lb/fairway/bench/kubeproxy"
@@ -62,6 +67,29 @@ func TestMarkdown(t *testing.T) {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in\n%s", want, page)
 		}
+	}
+}
+
+// The committed page must be what the committed samples make.
+func TestPageIsInStep(t *testing.T) {
+	root, err := peerbin.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples, err := os.ReadFile(root + "/bench/results/scale.json")
+	page, err2 := os.ReadFile(root + "/docs/scale.md")
+	if errors.Is(err, fs.ErrNotExist) && errors.Is(err2, fs.ErrNotExist) {
+		return // never measured
+	}
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	var r Result
+	if err := json.Unmarshal(samples, &r); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(r.Markdown(), string(page)); diff != "" {
+		t.Errorf("docs/scale.md is not in step: go run ./bench scale --page-only --json bench/results/scale.json --markdown docs/scale.md\n%s", diff)
 	}
 }
 
