@@ -38,11 +38,11 @@ func main() {
 func peersCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "peers",
-		Short: "Build fairway, kube-proxy and kube-apiserver into .cache/bin",
+		Short: "Build kube-proxy and kube-apiserver into .cache/bin",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fmt.Fprintln(os.Stderr, "building fairway, kube-proxy and kube-apiserver "+peerbin.Version+"; the first time takes about 10 minutes")
-			dir, err := peerbin.Build(cmd.Context())
+			fmt.Fprintln(os.Stderr, "building kube-proxy and kube-apiserver "+peerbin.Version+"; the first time takes about 10 minutes")
+			dir, err := peerbin.Build(cmd.Context(), peerbin.Proxy, peerbin.APIServer)
 			if err == nil {
 				fmt.Println(dir)
 			}
@@ -61,7 +61,7 @@ func conformanceCommand() *cobra.Command {
 			if pageOnly {
 				return conformance.SavePage()
 			}
-			bin, err := peerbin.Build(cmd.Context())
+			bin, err := peerbin.Build(cmd.Context(), peerbin.Proxy)
 			if err != nil {
 				return err
 			}
@@ -99,7 +99,7 @@ func scaleCommand() *cobra.Command {
 			if pageOnly {
 				return remake(out, page)
 			}
-			if o.Bin, err = peerbin.Build(cmd.Context()); err != nil {
+			if o.Bin, err = peerbin.Build(cmd.Context(), peerbin.Proxy, peerbin.Fairway); err != nil {
 				return err
 			}
 			for _, s := range scale.Subjects {

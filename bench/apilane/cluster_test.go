@@ -43,7 +43,7 @@ type cluster struct {
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	netlab.Require(t)
-	bin := filepath.Dir(peerbin.Need(t, peerbin.APIServer))
+	bin := filepath.Dir(peerbin.Need(t, peerbin.Fairway))
 	c := &cluster{Lab: netlab.New(t, netlab.Options{Pods: []string{"a", "b", "f", "g"}}), bin: bin, socket: filepath.Join(t.TempDir(), "admin.sock")}
 	for _, pod := range []string{"a", "f", "g"} {
 		must(t, c.Serve(pod, proxier.TCP, netip.AddrPortFrom(netlab.Addr(pod), backendPort)))

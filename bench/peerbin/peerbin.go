@@ -45,9 +45,9 @@ func Root() (string, error) {
 	}
 }
 
-// Build brings the programs up to date and returns the directory that they are in. Processes
-// that call it at the same time wait for each other.
-func Build(ctx context.Context) (dir string, err error) {
+// Build brings the named programs up to date and returns the directory that they are in.
+// Processes that call it at the same time wait for each other.
+func Build(ctx context.Context, names ...string) (dir string, err error) {
 	root, err := Root()
 	if err != nil {
 		return "", err
@@ -64,10 +64,17 @@ func Build(ctx context.Context) (dir string, err error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("peers: lock %s: %w", lock.Name(), err)
 	}
-	if err := build(ctx, root, dir); err != nil {
-		return "", err
-	}
-	for _, name := range []string{APIServer, Proxy} {
+	for _, name := range names {
+		if name == Fairway {
+			err := goBuild(ctx, root, []string{"CGO_ENABLED=0"}, "-o", filepath.Join(dir, name), "./cmd/fairway")
+			if err != nil {
+				return "", err
+			}
+			continue
+		}
+		if err := buildPeers(ctx, root, dir); err != nil {
+			return "", err
+		}
 		if err := os.Symlink("peers", filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrExist) {
 			return "", fmt.Errorf("peers: %w", err)
 		}
@@ -75,34 +82,35 @@ func Build(ctx context.Context) (dir string, err error) {
 	return dir, nil
 }
 
-func build(ctx context.Context, root, dir string) error {
+func buildPeers(ctx context.Context, root, dir string) error {
 	const pkg = "k8s.io/component-base/version."
 	major, minor, _ := strings.Cut(Version, ".")
 	minor, _, _ = strings.Cut(minor, ".")
 	version := fmt.Sprintf("-s -w -X %sgitVersion=v%s -X %sgitMajor=%s -X %sgitMinor=%s", pkg, Version, pkg, major, pkg, minor)
-	peers := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "peers"), "-ldflags", version, ".")
-	peers.Dir = filepath.Join(root, "bench", "peers")
-	fairway := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, Fairway), "./cmd/fairway")
-	fairway.Dir = root
-	fairway.Env = append(os.Environ(), "CGO_ENABLED=0")
-	for _, cmd := range []*exec.Cmd{peers, fairway} {
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s in %s: %w: %s", strings.Join(cmd.Args, " "), cmd.Dir, err, out)
-		}
+	return goBuild(ctx, filepath.Join(root, "bench", "peers"), nil, "-o", filepath.Join(dir, "peers"), "-ldflags", version, ".")
+}
+
+func goBuild(ctx context.Context, dir string, env []string, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build in %s: %w: %s", dir, err, out)
 	}
 	return nil
 }
 
 // Need returns the path of a program for a test. If REQUIRE names the lane peers (apiserver for
 // kube-apiserver) or all, the program is built first and the test fails if that fails. Otherwise
-// the test is skipped if the program was never built, because the first build takes so long.
+// the test is skipped if the program was never built, because the first build of a peer takes so
+// long. Fairway itself is always built.
 func Need(t testing.TB, name string) string {
 	t.Helper()
 	lane := "peers"
 	if name == APIServer {
 		lane = "apiserver"
 	}
-	if !Required(lane) {
+	if name != Fairway && !Required(lane) {
 		root, err := Root()
 		if err != nil {
 			t.Fatal(err)
@@ -111,7 +119,7 @@ func Need(t testing.TB, name string) string {
 			t.Skipf("SKIPPED: %s was never built: make peers, or REQUIRE=%s", name, lane)
 		}
 	}
-	dir, err := Build(t.Context())
+	dir, err := Build(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
