@@ -20,7 +20,7 @@ import (
 // addresses and ports, and with values that are nearly right.
 var (
 	churnNames      = []string{"alpha", "beta", "gamma"}
-	churnNamespaces = []string{"default", "other"}
+	churnNamespaces = []string{"default", "default", "other"}
 	churnClusterIPs = []string{"10.96.0.10", "10.96.0.11", "10.96.0.12", "10.96.0.13"}
 	churnVIPs       = []string{"203.0.113.10", "203.0.113.11", "198.51.100.10", "198.51.100.11"}
 	churnWrongVIPs  = []string{"", "none", "192.168.10.1", "10.96.0.10", "10.96.0.77", "10.244.1.11", "127.0.0.1",
@@ -92,6 +92,13 @@ func (c *RandomCluster) Change(t *rapid.T) string {
 	}
 }
 
+// churnProtocol draws the protocol of the ith port: most often the one by which Services and
+// slices meet.
+func churnProtocol(t *rapid.T, i int) corev1.Protocol {
+	all := []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP}
+	return rapid.SampledFrom([]corev1.Protocol{all[i], all[i], all[i], all[(i+1)%3]}).Draw(t, "protocol")
+}
+
 // address draws one of the addresses, sometimes its IPv6 counterpart.
 func (c *RandomCluster) address(t *rapid.T, from []string, label string) string {
 	a := rapid.SampledFrom(from).Draw(t, label)
@@ -117,7 +124,7 @@ func (c *RandomCluster) service(t *rapid.T, ns, name string) *corev1.Service {
 	for i := range rapid.IntRange(0, 3).Draw(t, "ports") {
 		p := corev1.ServicePort{
 			Name:     fmt.Sprintf("p%d", i),
-			Protocol: rapid.SampledFrom([]corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP}).Draw(t, "protocol"),
+			Protocol: churnProtocol(t, i),
 			Port:     rapid.SampledFrom(churnPorts).Draw(t, "port"),
 		}
 		if (s.Spec.Type == corev1.ServiceTypeNodePort || s.Spec.Type == corev1.ServiceTypeLoadBalancer) && !rare("no node port") {
@@ -206,10 +213,10 @@ func (c *RandomCluster) slice(t *rapid.T, ns, name string) *discoveryv1.Endpoint
 	if rapid.IntRange(0, 14).Draw(t, "headless") == 0 {
 		s.Labels[headless] = ""
 	}
-	for i := range rapid.IntRange(0, 3).Draw(t, "ports") {
+	for i := range rapid.SampledFrom([]int{0, 1, 2, 3, 3, 3}).Draw(t, "ports") {
 		portName := fmt.Sprintf("p%d", i)
-		number := rapid.SampledFrom([]int32{8080, 8081, 8080, 0}).Draw(t, "target")
-		protocol := rapid.SampledFrom([]corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP}).Draw(t, "protocol")
+		number := rapid.SampledFrom([]int32{8080, 8081, 8080, 8081, 8080, 0}).Draw(t, "target")
+		protocol := churnProtocol(t, i)
 		p := discoveryv1.EndpointPort{Name: &portName, Port: &number, Protocol: &protocol}
 		if protocol == corev1.ProtocolTCP && rapid.Bool().Draw(t, "protocol is left out") {
 			p.Protocol = nil

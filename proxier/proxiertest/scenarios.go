@@ -11,6 +11,6 @@ func Scenarios() []Scenario {
 		affinityScenarios, hairpinScenarios, hostNetworkScenarios, noEndpointsScenarios,
 		portsScenarios, ownershipScenarios, typeChangeScenarios, conflictScenarios,
 		masqueradeScenarios, dualStackScenarios, udpScenarios, sctpScenarios, balanceScenarios,
-		hostScenarios, lifecycleScenarios, hostileScenarios,
+		hostScenarios, lifecycleScenarios, hostileScenarios, randomScenarios(),
 	)
 }
