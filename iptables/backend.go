@@ -143,6 +143,7 @@ type family struct {
 	// wanted is what the last successful Apply was given, last what it made of it: the two
 	// differ by refusals.
 	wanted, last input
+	current      bool // nat, filter, deny and pools are what last compiles to
 	refusals     refusals
 	// pools are of the last compile, for the next with the same node.
 	pools     map[poolKey]restore.Chain
@@ -190,7 +191,7 @@ func (f *family) read(ctx context.Context) error {
 	}
 	f.nat, f.filter = stateOf(nat), stateOf(filter)
 	f.deny = entriesOf(&filter, f.kernel.tool.V6())
-	f.known, f.refusals = true, refusals{}
+	f.known, f.current, f.refusals = true, false, refusals{}
 	return nil
 }
 
@@ -201,6 +202,10 @@ func (f *family) read(ctx context.Context) error {
 // table loses what it need not refuse any more. Often two of the three have nothing to do. If the
 // process dies between them, every frontend does what it did before or what it shall do.
 func (f *family) commit(ctx context.Context, in input, ch *proxier.Changes) error {
+	if done, err := f.rewrite(ctx, in, ch); done {
+		return err
+	}
+	f.current = false
 	if in.node != f.poolsNode {
 		f.pools = nil
 	}
@@ -217,7 +222,7 @@ func (f *family) commit(ctx context.Context, in input, ch *proxier.Changes) erro
 	if err := f.write(ctx, &f.filter, want.filter(want.deny), ch); err != nil {
 		return err
 	}
-	f.deny = want.deny
+	f.deny, f.current = want.deny, true
 	return nil
 }
 

@@ -118,6 +118,7 @@ func (c compiled) ruleset() restore.Ruleset {
 // compile is pure. known is what an earlier compile for the same node left, or nil.
 func compile(in input, o Options, known map[poolKey]restore.Chain) compiled {
 	c := newCompiler(in, o, known)
+	c.scan()
 	services := c.services()
 	deny := c.denyEntries()
 	slices.SortFunc(deny, compareEntries)
@@ -140,9 +141,7 @@ type compiler struct {
 }
 
 func newCompiler(in input, o Options, known map[poolKey]restore.Chain) *compiler {
-	c := &compiler{in: in, pods: podMatch(in), mark: markText(o.MasqueradeBit), hairpinList: o.hairpinList, cache: known}
-	c.scan()
-	return c
+	return &compiler{in: in, pods: podMatch(in), mark: markText(o.MasqueradeBit), hairpinList: o.hairpinList, cache: known}
 }
 
 // podMatch returns the tests for a packet that comes from a pod, none if the node cannot tell.

@@ -156,6 +156,7 @@ func (f *family) isolate(ctx context.Context, in input) (refusals, error) {
 // removes it again: no packet is affected.
 func (f *family) try(ctx context.Context, in input) error {
 	c := newCompiler(in, f.options, nil)
+	c.scan()
 	services := c.services()
 	var nat, filter []string
 	for _, chain := range services.chains {

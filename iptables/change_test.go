@@ -1,0 +1,130 @@
+package iptables
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/fairway-lb/fairway/iptables/restore"
+	"github.com/fairway-lb/fairway/proxier"
+)
+
+// mutate returns a copy of s in which the frontends of one owner have edited pools.
+func mutate(s *proxier.Snapshot, owner proxier.ServicePortName, edit func(*proxier.Pool), also func(*proxier.Frontend)) *proxier.Snapshot {
+	out := *s
+	out.Frontends = slices.Clone(s.Frontends)
+	pools := map[*proxier.Pool]*proxier.Pool{}
+	for i, f := range out.Frontends {
+		if f.Owner != owner {
+			continue
+		}
+		g := *f
+		for o := range g.From {
+			was := g.From[o].Pool
+			if pools[was] == nil {
+				p := *was
+				p.Endpoints = slices.Clone(p.Endpoints)
+				edit(&p)
+				pools[was] = &p
+			}
+			g.From[o].Pool = pools[was]
+		}
+		also(&g)
+		out.Frontends[i] = &g
+	}
+	return &out
+}
+
+// A change of endpoints alone is worked out without compiling the rest, and leaves the same state
+// as compiling everything does. Other changes are left to that.
+func TestEditIsACompile(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v6 := rapid.Bool().Draw(t, "IPv6")
+		n := rapid.IntRange(1, 30).Draw(t, "services")
+		s := services(n, v6, func(i int) uint16 { return uint16(i*7 + 1) })
+		if rapid.Bool().Draw(t, "no pods") {
+			node := *s.Node
+			node.Pods = proxier.PodMatch{}
+			s.Node = &node
+		}
+		if rapid.Bool().Draw(t, "affinity") {
+			s = mutate(s, s.Frontends[0].Owner, func(*proxier.Pool) {}, func(f *proxier.Frontend) { f.Affinity = time.Minute })
+		}
+		owner := s.Frontends[rapid.IntRange(0, len(s.Frontends)-1).Draw(t, "owner")].Owner
+		none := func(*proxier.Frontend) {}
+		add := func(p *proxier.Pool) {
+			e := *p.Endpoints[0]
+			e.Port = 9999
+			p.Endpoints = append(p.Endpoints, &e)
+		}
+		edits := map[string]struct {
+			edit  func(*proxier.Pool)
+			also  func(*proxier.Frontend)
+			alone bool
+		}{
+			"fewer endpoints": {func(p *proxier.Pool) { p.Endpoints = p.Endpoints[2:] }, none, true},
+			"more endpoints":  {add, none, true},
+			"other zone": {func(p *proxier.Pool) {
+				e := *p.Endpoints[0]
+				e.Zone = "z"
+				p.Endpoints[0] = &e
+			}, none, true},
+			"no endpoints": {func(p *proxier.Pool) { p.Endpoints = nil }, none, false},
+			"masquerade":   {add, func(f *proxier.Frontend) { f.From[0].Masquerade = !f.From[0].Masquerade }, false},
+			"affinity":     {add, func(f *proxier.Frontend) { f.Affinity += time.Hour }, false},
+			"sources":      {add, func(f *proxier.Frontend) { f.Sources = []netip.Prefix{} }, false},
+			"scope":        {func(p *proxier.Pool) { p.Scope = proxier.ThisNode }, none, false},
+		}
+		e := edits[rapid.SampledFrom(slices.Sorted(maps.Keys(edits))).Draw(t, "edit")]
+		now := mutate(s, owner, e.edit, e.also)
+
+		o := Options{IPv4: !v6, IPv6: v6}
+		before, in := inputOf(s, v6), inputOf(now, v6)
+		first := compile(before, o, nil)
+		f := &family{options: o, current: true, last: before, pools: first.pools, nat: stateOf(first.nat)}
+		change, alone := f.editTo(in)
+		if alone != e.alone {
+			t.Fatalf("endpoints alone: %v, want %v", alone, e.alone)
+		}
+		if !alone {
+			return
+		}
+		f.adopt(change)
+		want := compile(in, o, nil)
+		if script, _, _ := diff(f.nat, want.nat); script != nil {
+			t.Fatalf("state differs from a compile:\n%s", script)
+		}
+		if !maps.EqualFunc(f.pools, want.pools, sameChain) {
+			t.Fatal("remembered pools differ from a compile's")
+		}
+		if diff := cmp.Diff(first.filter(first.deny), want.filter(want.deny)); diff != "" {
+			t.Fatalf("the filter table differs too:\n%s", diff)
+		}
+	})
+}
+
+func sameChain(a, b restore.Chain) bool { return a.Name == b.Name && slices.Equal(a.Rules, b.Rules) }
+
+func BenchmarkOneEndpoint(b *testing.B) {
+	s := services(10000, false, placements()["random"])
+	o := Options{IPv4: true}
+	in := inputOf(s, false)
+	first := compile(in, o, nil)
+	f := &family{options: o, current: true, last: in, pools: first.pools, nat: stateOf(first.nat)}
+	versions := []input{inputOf(mutate(s, s.Frontends[5000].Owner, func(p *proxier.Pool) { p.Endpoints = p.Endpoints[1:] }, func(*proxier.Frontend) {}), false), in}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		next := versions[i%2]
+		change, ok := f.editTo(next)
+		if !ok || len(change.write) != 1 {
+			b.Fatal(ok, change)
+		}
+		f.adopt(change)
+		f.last = next
+	}
+}
