@@ -89,8 +89,9 @@ func (l *Lab) Probes(p Probe, n int) []Answer {
 	return out
 }
 
-// Source ports of clients, outside of what the kernel and NodePorts use.
-const firstPort, lastPort = 10000, 29999
+// Source ports of clients, outside of what the kernel, NodePorts and the servers of proxies (10249,
+// 10256) use.
+const firstPort, lastPort = 11000, 29999
 
 // sourcePort returns a port that no client of the namespace used lately. The kernel would choose
 // at random, and now and then the one of a connection that nobody answered: the connection table
