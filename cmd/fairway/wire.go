@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -192,7 +191,7 @@ func (p *proxy) applied(ctx context.Context, a proxier.Applied) {
 	p.ports.Sync(a.Now)
 	p.admin.Applied(a)
 	if a.Prev == nil {
-		debug.FreeOSMemory() // the first state of a large cluster leaves much behind
+		saveMemory()
 	}
 }
 
