@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/fairway-lb/fairway/bench/kubeproxy"
@@ -127,10 +129,10 @@ func (p *peer) Sync(ctx context.Context, _, now *proxiertest.Objects) error {
 		all = append(all, o)
 	}
 	for _, o := range now.Services {
-		all = append(all, o)
+		all = append(all, servedService(o))
 	}
 	for _, o := range now.Slices {
-		all = append(all, o)
+		all = append(all, servedSlice(o))
 	}
 	if err := p.api.Replace(all...); err != nil {
 		return err
@@ -141,6 +143,45 @@ func (p *peer) Sync(ctx context.Context, _, now *proxiertest.Objects) error {
 		return fmt.Errorf("sync: %w", err)
 	}
 	return nil
+}
+
+// servedService returns o as an API server serves it: with defaults in place of what is missing.
+// kube-proxy relies on them, and ends in a panic without some.
+func servedService(o *corev1.Service) *corev1.Service {
+	o = o.DeepCopy()
+	for i := range o.Spec.Ports {
+		if p := &o.Spec.Ports[i]; p.Protocol == "" {
+			p.Protocol = corev1.ProtocolTCP
+		}
+	}
+	if o.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		if o.Spec.SessionAffinityConfig == nil {
+			o.Spec.SessionAffinityConfig = &corev1.SessionAffinityConfig{}
+		}
+		if o.Spec.SessionAffinityConfig.ClientIP == nil {
+			o.Spec.SessionAffinityConfig.ClientIP = &corev1.ClientIPConfig{}
+		}
+		if c := o.Spec.SessionAffinityConfig.ClientIP; c.TimeoutSeconds == nil {
+			seconds := corev1.DefaultClientIPServiceAffinitySeconds
+			c.TimeoutSeconds = &seconds
+		}
+	}
+	return o
+}
+
+func servedSlice(o *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+	o = o.DeepCopy()
+	for i := range o.Ports {
+		name, tcp := "", corev1.ProtocolTCP
+		p := &o.Ports[i]
+		if p.Name == nil {
+			p.Name = &name
+		}
+		if p.Protocol == nil {
+			p.Protocol = &tcp
+		}
+	}
+	return o
 }
 
 func (p *peer) Close() error {

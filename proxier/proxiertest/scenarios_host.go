@@ -107,12 +107,15 @@ var hostScenarios = []Scenario{
 func (r *Running) policy(t testing.TB, chain, target string) {
 	t.Helper()
 	for _, command := range r.firewalls(t) {
-		if strings.HasPrefix(command, "ip6") && chain == "INPUT" {
+		if chain == "INPUT" {
 			op := "-I"
 			if target == "ACCEPT" {
 				op = "-D"
 			}
-			r.run(t, netlab.Node1, command, "-w", op, chain, "-p", "ipv6-icmp", "-j", "ACCEPT")
+			r.run(t, netlab.Node1, command, "-w", op, chain, "-i", "lo", "-j", "ACCEPT")
+			if strings.HasPrefix(command, "ip6") {
+				r.run(t, netlab.Node1, command, "-w", op, chain, "-p", "ipv6-icmp", "-j", "ACCEPT")
+			}
 		}
 		r.run(t, netlab.Node1, command, "-w", "-P", chain, target)
 	}
