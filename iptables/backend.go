@@ -146,8 +146,14 @@ type family struct {
 	current      bool // nat, filter, deny and pools are what last compiles to
 	refusals     refusals
 	// pools are of the last compile, for the next with the same node.
-	pools     map[poolKey]restore.Chain
-	poolsNode *proxier.Node
+	pools    map[poolKey]restore.Chain
+	poolsFor poolContext
+}
+
+// A poolContext is what the chains of all pools depend on, besides the options.
+type poolContext struct {
+	node      *proxier.Node
+	commented bool
 }
 
 // apply programs wanted but for what f.refusals holds afterwards.
@@ -206,11 +212,11 @@ func (f *family) commit(ctx context.Context, in input, ch *proxier.Changes) erro
 		return err
 	}
 	f.current = false
-	if in.node != f.poolsNode {
-		f.pools = nil
+	if context := (poolContext{in.node, in.commented()}); context != f.poolsFor {
+		f.pools, f.poolsFor = nil, context
 	}
 	want := compile(in, f.options, f.pools)
-	f.pools, f.poolsNode = want.pools, in.node
+	f.pools = want.pools
 	between := transition(f.deny, want.deny, serving(in))
 	if err := f.write(ctx, &f.filter, want.filter(between), ch); err != nil {
 		return err

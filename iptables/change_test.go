@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,5 +127,28 @@ func BenchmarkOneEndpoint(b *testing.B) {
 		}
 		f.adopt(change)
 		f.last = next
+	}
+}
+
+// TestCommentsEnd: chains say whose they are until there are many frontends, and going there and
+// back leaves what a fresh start would.
+func TestCommentsEnd(t *testing.T) {
+	inNamespace(t)
+	o := Options{Variant: restore.Legacy, IPv4: true}
+	all := services(maxCommented, false, func(i int) uint16 { return uint16(i + 1) })
+	few := *all
+	few.Frontends = all.Frontends[:maxCommented]
+	b := newBackend(t, o)
+	for _, step := range []struct {
+		s    *proxier.Snapshot
+		want bool
+	}{{&few, true}, {all, false}, {&few, true}} {
+		mustApply(t, b, step.s)
+		if got := strings.Contains(saved(t, o.Variant), `--comment "scale/`); got != step.want {
+			t.Errorf("%d frontends: comments %t, want %t", len(step.s.Frontends), got, step.want)
+		}
+		if ch := mustApply(t, newBackend(t, o), step.s); !ch.IsZero() {
+			t.Errorf("%d frontends: a fresh start changes %v", len(step.s.Frontends), ch)
+		}
 	}
 }

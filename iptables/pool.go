@@ -106,7 +106,7 @@ func (c *compiler) poolChain(p *proxier.Pool, t *usedPool) restore.Chain {
 	}
 	id := p.Owner.String() + proto
 	chain := restore.Chain{Name: name + hash(id), Rules: make([]string, 0, len(p.Endpoints)+1)}
-	next := comment(p.Owner) // goes to the first rule, whichever that is
+	next := c.comment(p.Owner) // goes to the first rule, whichever that is
 	add := func(match, rest string) {
 		chain.Rules = append(chain.Rules, strings.TrimPrefix(match+next+rest, " "))
 		next = ""
@@ -140,8 +140,12 @@ func (c *compiler) poolChain(p *proxier.Pool, t *usedPool) restore.Chain {
 }
 
 // comment returns the match that says whose chain it is. One per chain is enough to find it, and
-// one per rule would double what the kernel has to copy.
-func comment(n proxier.ServicePortName) string {
+// one per rule would double what the kernel has to copy. With many frontends there are none, as
+// with kube-proxy: each takes 288 bytes of a table that iptables-legacy copies for every change.
+func (c *compiler) comment(n proxier.ServicePortName) string {
+	if !c.in.commented() {
+		return ""
+	}
 	text := strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("-._/:", r):
@@ -152,7 +156,13 @@ func comment(n proxier.ServicePortName) string {
 	return ` -m comment --comment "` + text[:min(len(text), maxComment)] + `"`
 }
 
-const maxComment = 255 // of xt_comment
+const (
+	maxComment   = 255  // of xt_comment
+	maxCommented = 1000 // frontends of a family whose chains say whose they are
+)
+
+// commented reports whether chains say whose they are.
+func (in input) commented() bool { return len(in.frontends) <= maxCommented }
 
 func dnat(e *proxier.Endpoint) string { return " -j DNAT --to-destination " + e.String() }
 

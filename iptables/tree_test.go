@@ -132,7 +132,7 @@ func TestProbability(t *testing.T) {
 
 func TestComment(t *testing.T) {
 	name := proxier.ServicePortName{NamespacedName: proxier.NamespacedName{Namespace: "a\"b\n-j ACCEPT", Name: fmt.Sprintf("%0300d", 0)}}
-	got := comment(name)
+	got := new(compiler).comment(name)
 	args := restore.Args(got)
 	if len(args) != 4 || len(args[3]) != maxComment || args[3][:14] != "a_b_-j_ACCEPT/" {
 		t.Errorf("%q", args)
