@@ -40,7 +40,10 @@ func ThisMachine(bin string) Machine {
 	}
 	m.Kernel = output("uname", "-r")
 	m.Versions["kube-proxy"] = output(bin+"/kube-proxy", "--version")
-	m.Versions["fairway"] = output("git", "describe", "--always", "--dirty")
+	m.Versions["fairway"] = output("git", "describe", "--always")
+	if output("git", "status", "--porcelain", "--", ":!docs", ":!bench/results") != "" {
+		m.Versions["fairway"] += "-dirty"
+	}
 	m.Versions["iptables"] = output("iptables", "--version")
 	m.Versions["nft"] = output("nft", "--version")
 	return m
