@@ -59,7 +59,9 @@ func New(o Options) (*Backend, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		b.families = append(b.families, &family{kernel: k, options: o})
+		f := &family{kernel: k, options: o}
+		f.options.portsInOrder = !hasRandomFully(o.Variant, v6)
+		b.families = append(b.families, f)
 	}
 	return b, nil
 }

@@ -33,6 +33,8 @@ type Options struct {
 
 	// hairpinList tests for hairpin connections endpoint by endpoint, for kernels without xt_bpf.
 	hairpinList bool
+	// portsInOrder does without --random-fully, which iptables has since 1.6.2.
+	portsInOrder bool
 }
 
 const (
@@ -135,13 +137,15 @@ type compiler struct {
 	in          input
 	pods        []string // matches for packets of pods, one of which holds
 	mark        string   // 0x4000/0x4000
+	masquerade  string   // the target
 	hairpinList bool
 	pools       map[*proxier.Pool]*usedPool // those with endpoints
 	cache, used map[poolKey]restore.Chain
 }
 
 func newCompiler(in input, o Options, known map[poolKey]restore.Chain) *compiler {
-	return &compiler{in: in, pods: podMatch(in), mark: markText(o.MasqueradeBit), hairpinList: o.hairpinList, cache: known}
+	return &compiler{in: in, pods: podMatch(in), mark: markText(o.MasqueradeBit),
+		masquerade: masqueradeTarget(o), hairpinList: o.hairpinList, cache: known}
 }
 
 // podMatch returns the tests for a packet that comes from a pod, none if the node cannot tell.

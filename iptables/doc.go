@@ -79,13 +79,14 @@
 //     even where they should be masqueraded: netfilter has no place to do it.
 //   - Of a kube-proxy, it leaves what kubelet may own too (KUBE-FIREWALL), and an empty
 //     KUBE-PROXY-CANARY in the mangle table, which it never looks at.
-//   - iptables before 1.6.2 is not supported (no --random-fully).
+//   - With iptables before 1.6.2, which has no --random-fully, masqueraded connections that start
+//     at the same time may get in each other's way.
 //
 // # By hand
 //
 // Everything is in the tables nat and filter:
 //
-//	iptables-save | grep 'ns/name'                     a Service's own chains
+//	iptables-save | grep 'ns/name'                     a Service's own chains, up to 1,000 frontends
 //	iptables-save | grep -e '-d 10.96.0.10/32'         who leads to an address
 //	iptables -t nat -nvL KUBE-SVC-XXXXXXXXXXXXXXXX     connections per endpoint
 //	ls /proc/net/xt_recent                             affinity lists, one per endpoint

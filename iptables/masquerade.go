@@ -17,7 +17,14 @@ func markText(bit int) string {
 	return fmt.Sprintf("%#x/%#[1]x", uint32(1)<<cmp.Or(bit, defaultMasqueradeBit))
 }
 
-const masquerade = " -j MASQUERADE --random-fully"
+// masqueradeTarget chooses source ports at random where the tool can ask for that: without, two
+// connections that come at the same time may choose the same port, and one is lost.
+func masqueradeTarget(o Options) string {
+	if o.portsInOrder {
+		return "-j MASQUERADE"
+	}
+	return "-j MASQUERADE --random-fully"
+}
 
 // postrouting returns KUBE-POSTROUTING. It masquerades what carries the mark, and takes the mark
 // off first, so that a packet that passes again, in a tunnel for instance, is not masqueraded
@@ -29,7 +36,7 @@ func (c *compiler) postrouting() []restore.Chain {
 	unmarked := "-m mark ! --mark " + c.mark
 	translated := unmarked + " -m conntrack --ctstate DNAT"
 	var hairpin []restore.Chain
-	first := translated + " " + sameAddress(c.in.v6) + masquerade
+	first := translated + " " + sameAddress(c.in.v6) + " " + c.masquerade
 	if c.hairpinList {
 		hairpin = c.hairpins()
 		first = translated + " -j " + hairpinRoot
@@ -39,7 +46,7 @@ func (c *compiler) postrouting() []restore.Chain {
 		first,
 		unmarked + " -j RETURN",
 		"-j MARK --set-xmark " + mask + "/0x0",
-		strings.TrimSpace(masquerade),
+		c.masquerade,
 	}})
 }
 
@@ -78,7 +85,7 @@ func (c *compiler) hairpins() []restore.Chain {
 			addr := netip.PrefixFrom(e.Addr, e.Addr.BitLen()).String()
 			entries = append(entries, entry{
 				key:   proxier.FrontendKey{Addr: e.Addr},
-				rules: []string{"-s " + addr + " -d " + addr + masquerade},
+				rules: []string{"-s " + addr + " -d " + addr + " " + c.masquerade},
 			})
 		}
 	}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os/exec"
+
+	goiptables "github.com/coreos/go-iptables/iptables"
 
 	"github.com/fairway-lb/fairway/iptables/restore"
 )
@@ -39,4 +42,18 @@ func Detect(ctx context.Context) (string, error) {
 		return restore.Legacy, nil
 	}
 	return restore.NFT, nil
+}
+
+// hasRandomFully reports whether the tool of a variant and family is new enough for MASQUERADE
+// --random-fully. If it does not say how new it is, it is taken to be.
+func hasRandomFully(variant string, v6 bool) bool {
+	program, protocol := "iptables", goiptables.ProtocolIPv4
+	if v6 {
+		program, protocol = "ip6tables", goiptables.ProtocolIPv6
+	}
+	if path, err := exec.LookPath(program + "-" + variant); err == nil {
+		program = path // else there is but one variant, under the short name
+	}
+	tool, err := goiptables.New(goiptables.IPFamily(protocol), goiptables.Path(program))
+	return err != nil || tool.HasRandomFully()
 }
