@@ -74,15 +74,20 @@ worked. *Change* is from the moment the server has a new address for the one end
 until a packet reaches it (resolution %s; the changed Service has one endpoint, so that one packet
 tells). *Memory* is the process' resident memory at the end and its peak; *tool* is the peak of the
 largest iptables or nft process it ran. *CPU* is user and system time of all of them: of one
-change, and of the whole run. Medians of all samples, with the least and the most.
+change, and of the whole run. Medians of all samples, with the least and the most. A subject that
+was over the limit was ended then, and not run again; its memory is that of its last moment.
 
 `, o.Runs, pollEvery)
 	b.WriteString("| | first sync | change | CPU of a change | memory | peak | tool | CPU |\n|---|---|---|---|---|---|---|---|\n")
 	rows := r.rows()
 	for _, w := range rows {
+		cpu := seconds(w.cpu)
+		if w.over != "" {
+			cpu = "-" // that of a tool that did not end is not known
+		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", w.name,
 			r.over(w, firstSync, seconds(w.first)), r.over(w, change, seconds(w.change)), dash(seconds(w.changeCPU)),
-			megabytes(w.rss), megabytes(w.hwm), megabytes(w.tool), seconds(w.cpu))
+			megabytes(w.rss), megabytes(w.hwm), megabytes(w.tool), cpu)
 	}
 	b.WriteString("\n| ratio of medians | first sync | change | CPU of a change | memory | peak |\n|---|---|---|---|---|---|\n")
 	for _, w := range rows {
