@@ -84,8 +84,8 @@ func Start(ctx context.Context, bin string, o Options) (_ *Server, err error) {
 		o.In = func(f func() error) error { return f() }
 	}
 	s := &Server{o: o, bin: bin}
-	if s.dir, err = os.MkdirTemp("", "fairway-apiserver-"); err != nil {
-		return nil, fmt.Errorf("api server: %w", err)
+	if s.dir, err = process.TempDir("apiserver"); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {

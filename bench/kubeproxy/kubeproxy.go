@@ -57,9 +57,9 @@ const (
 
 // Start starts kube-proxy and returns at once. Stop it with [Proxy.Close].
 func Start(o Options) (*Proxy, error) {
-	dir, err := os.MkdirTemp("", "fairway-kube-proxy-")
+	dir, err := process.TempDir("kube-proxy")
 	if err != nil {
-		return nil, fmt.Errorf("kube-proxy: %w", err)
+		return nil, err
 	}
 	p := &Proxy{dir: dir}
 	env, err := Tools(dir, o.Variant)

@@ -1,7 +1,10 @@
 package process
 
 import (
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -82,5 +85,31 @@ func TestTailKeepsTheEnd(t *testing.T) {
 	}
 	if got := out.String(); len(got) != keptOutput || !strings.HasSuffix(got, "xy") {
 		t.Errorf("kept %d bytes", len(got))
+	}
+}
+
+func TestTempDirRemovesWhatIsLeft(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	p, err := Start(exec.Command("true"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done() // its number is nobody's now
+	dead := filepath.Join(os.TempDir(), fmt.Sprintf("fairway-x-%d-1", p.PID()))
+	if err := os.Mkdir(dead, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	first, err := TempDir("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := TempDir("x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dead); err == nil {
+		t.Errorf("%s is still there", dead)
+	}
+	if _, err := os.Stat(first); err != nil {
+		t.Error("the directory of a living process is gone: ", err)
 	}
 }

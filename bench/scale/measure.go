@@ -115,7 +115,7 @@ func (o Options) one(ctx context.Context, c cluster, api *listwatch.Server, s Su
 		return Sample{}, err
 	}
 	defer stop()
-	dir, err := os.MkdirTemp("", "fairway-scale-")
+	dir, err := process.TempDir("scale")
 	if err != nil {
 		return Sample{}, err
 	}
