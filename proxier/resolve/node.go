@@ -165,7 +165,7 @@ func detect(o *Options, podCIDRs []netip.Prefix, rep *report) proxier.PodMatch {
 }
 
 // nodePorts works out the addresses that accept NodePort connections. Loopback ranges are left
-// out: Fairway never sets route_localnet (CVE-2020-8558).
+// out: Fairway never sets route_localnet (CVE-2020-8558). proxier/localport relays TCP there.
 func nodePorts(env *environment, rep *report) []netip.Prefix {
 	o := env.opts
 	all := map[bool]netip.Prefix{false: netip.MustParsePrefix("0.0.0.0/0"), true: netip.MustParsePrefix("::/0")}
@@ -195,7 +195,7 @@ func nodePorts(env *environment, rep *report) []netip.Prefix {
 		named[v6] = true
 		switch {
 		case p.Bits() > 0 && p.Addr().IsLoopback():
-			nodeProblem(o, rep, ReasonNodePortAddresses, "node ports on loopback addresses (%s) are not supported", p)
+			nodeProblem(o, rep, ReasonNodePortAddresses, "backends open no node ports on loopback addresses (%s): at most those of TCP answer there, through a relay", p)
 		case env.programs(v6):
 			out = append(out, p)
 		}
