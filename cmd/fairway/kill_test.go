@@ -97,10 +97,11 @@ func testKilled(t *testing.T, s *stage) {
 		}
 	}
 
-	// What is there now must become what a fresh start makes.
+	// What is there now must become what a fresh start makes. The state is written before the
+	// start: an earlier one with the same endpoints could not be told from it by its answers.
+	s.write("churn.yaml", churnManifest(1))
 	last := s.start()
 	s.eventually("the last state", "b", func() string {
-		s.write("churn.yaml", churnManifest(1))
 		return s.reached(demoClient, moving.String(), 20)
 	})
 	if err := last.stop(); err != nil {
