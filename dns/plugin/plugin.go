@@ -3,7 +3,9 @@ package plugin
 import (
 	"context"
 	"errors"
+	"iter"
 	"net/netip"
+	"slices"
 	"strings"
 
 	dnswire "github.com/miekg/dns"
@@ -19,6 +21,7 @@ type Request struct {
 	Size   int            // bytes of the query as received
 	Zone   string         // zone of the server block, lower case, final dot
 	Server string         // label of metrics, such as dns://:53
+	View   string         // label of metrics: the view that chose the block, usually ""
 
 	// From is the request that this one was made from, and nil for what a client sent. Policy must
 	// hold for every request in that line: a name that was rewritten was still asked for.
@@ -93,6 +96,10 @@ type Reply struct {
 	Drop   bool         // send nothing at all
 	Plugin string       // who answered, by its name in the Corefile
 	Err    error        // for errors and log, nil if all went well
+
+	// More is what follows Msg on the same connection: the rest of a zone transfer. It is nil for
+	// all but those, and only ever set for requests over TCP. Messages are at most 64 KiB packed.
+	More iter.Seq[*dnswire.Msg]
 }
 
 // Code returns the response code that the client will see.
@@ -101,6 +108,21 @@ func (p Reply) Code() int {
 		return p.Msg.Rcode
 	}
 	return p.Rcode
+}
+
+// Shallow returns the reply with a message and sections that belong to the caller, but records
+// that do not: enough to put records in another order, to leave some out or to change a flag.
+func (p Reply) Shallow(r *Request) Reply {
+	if p.Msg == nil {
+		return p.Own(r)
+	}
+	m := *p.Msg
+	m.Question = slices.Clone(m.Question)
+	m.Answer = slices.Clone(m.Answer)
+	m.Ns = slices.Clone(m.Ns)
+	m.Extra = slices.Clone(m.Extra)
+	p.Msg = &m
+	return p
 }
 
 // Own returns the reply with a message that belongs to the caller. A reply without a message
@@ -126,6 +148,17 @@ func Answered(plugin string, m *dnswire.Msg) Reply {
 	return Reply{Msg: m, Rcode: m.Rcode, Plugin: plugin}
 }
 
+// Option adds an EDNS option to a message of the caller's own. The server removes it if the query
+// had no OPT record.
+func Option(m *dnswire.Msg, o dnswire.EDNS0) {
+	opt := m.IsEdns0()
+	if opt == nil {
+		opt = &dnswire.OPT{Hdr: dnswire.RR_Header{Name: ".", Rrtype: dnswire.TypeOPT}}
+		m.Extra = append(m.Extra, opt)
+	}
+	opt.Option = append(opt.Option, o)
+}
+
 // A Handler answers requests. It is safe for concurrent use.
 type Handler interface {
 	Serve(ctx context.Context, r *Request) Reply
@@ -137,8 +170,10 @@ type HandlerFunc func(ctx context.Context, r *Request) Reply
 // Serve calls the function.
 func (f HandlerFunc) Serve(ctx context.Context, r *Request) Reply { return f(ctx, r) }
 
-// A Plugin is one link of a chain. Wrap is called once for each chain, before the first request;
-// the Handler that it returns may ask next any number of times for one request.
+// A Plugin is one link of a chain. Wrap is called for each chain that the plugin is part of, before
+// the first request of that chain: after a reload an unchanged plugin is part of the new chain
+// while the old one still answers. So a plugin keeps no next of its own. The Handler that Wrap
+// returns may ask next any number of times for one request.
 type Plugin interface {
 	Name() string // as in the Corefile
 	Wrap(next Handler) Handler
