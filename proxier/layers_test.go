@@ -82,6 +82,11 @@ var layers = []layer{
 	{why: "each kernel library has one home", of: not(in("ipvs")), forbids: in("github.com/moby/ipvs"), tests: true},
 	{why: "each kernel library has one home", of: not(in("ebpf")), forbids: in("github.com/cilium/ebpf"), tests: true},
 	{why: "the wire format of names has one home", of: not(in("dns", "bench")), forbids: in("github.com/miekg/dns"), tests: true},
+	{why: "dns/wire stands on the standard library alone", of: in("dns/wire"), forbids: not(standard)},
+	{why: "dns/serve knows sockets and messages, not zones or configurations", of: in("dns/serve"),
+		forbids: func(p string) bool {
+			return !standard(p) && p != module+"/dns/wire" && !under(p, "golang.org/x/sys")
+		}},
 	{why: "measurements and the suite are for tests", of: not(in("bench", "proxier/proxiertest")),
 		forbids: oursIn("bench", "proxier/proxiertest")},
 	{why: "the laboratory is for tests and the demo", of: not(in("bench", "proxier/proxiertest", "cmd")), forbids: oursIn("proxier/netlab")},
@@ -194,6 +199,8 @@ func TestLayersCanFail(t *testing.T) {
 		{pkg{dir: "cmd/fairway", imports: []string{"github.com/moby/ipvs"}}, "one home"},
 		{pkg{dir: "proxier/netlab", imports: []string{"github.com/cilium/ebpf/link"}}, "one home"},
 		{pkg{dir: "proxier/admin", imports: []string{"github.com/miekg/dns"}}, "names"},
+		{pkg{dir: "dns/wire", imports: []string{"github.com/miekg/dns"}}, "standard library alone"},
+		{pkg{dir: "dns/serve", imports: m("dns/corefile")}, "sockets"},
 		{pkg{dir: "cmd/fairway", imports: m("proxier/proxiertest")}, "suite"},
 		{pkg{dir: "iptables", imports: m("proxier/netlab")}, "laboratory"},
 		{pkg{dir: "bench", imports: m("cmd/fairway")}, "top"},
