@@ -70,7 +70,7 @@ image: ## build the container image (docker)
 .PHONY: peers peers-conformance bench-scale
 SCALE ?= --services 10000 --endpoints 5
 
-peers: ## build kube-proxy and kube-apiserver of bench/peers into .cache/bin (10 minutes the first time)
+peers: ## build kube-proxy, kube-apiserver and CoreDNS of bench/peers into .cache/bin (10 minutes the first time)
 	$(GO) run ./bench peers
 
 peers-conformance: ## run the conformance suite against real kube-proxy, write docs/conformance-kube-proxy.md (root)

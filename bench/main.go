@@ -17,6 +17,7 @@ import (
 	"github.com/fairway-lb/fairway/bench/conformance"
 	"github.com/fairway-lb/fairway/bench/peerbin"
 	"github.com/fairway-lb/fairway/bench/scale"
+	"github.com/fairway-lb/fairway/bench/stage"
 )
 
 func main() {
@@ -38,11 +39,11 @@ func main() {
 func peersCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "peers",
-		Short: "Build kube-proxy and kube-apiserver into .cache/bin",
+		Short: "Build kube-proxy, kube-apiserver and CoreDNS into .cache/bin",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fmt.Fprintln(os.Stderr, "building kube-proxy and kube-apiserver "+peerbin.Version+"; the first time takes about 10 minutes")
-			dir, err := peerbin.Build(cmd.Context(), peerbin.Proxy, peerbin.APIServer)
+			fmt.Fprintln(os.Stderr, "building kube-proxy and kube-apiserver "+peerbin.Version+" and CoreDNS "+peerbin.CoreDNSVersion+"; the first time takes about 10 minutes")
+			dir, err := peerbin.Build(cmd.Context(), peerbin.Proxy, peerbin.APIServer, peerbin.CoreDNS)
 			if err == nil {
 				fmt.Println(dir)
 			}
@@ -102,7 +103,7 @@ func scaleCommand() *cobra.Command {
 			if o.Bin, err = peerbin.Build(cmd.Context(), peerbin.Proxy, peerbin.Fairway); err != nil {
 				return err
 			}
-			for _, s := range scale.Subjects {
+			for _, s := range stage.Proxies {
 				if strings.Contains(s.Name, only) {
 					o.Subjects = append(o.Subjects, s)
 				}

@@ -1,10 +1,12 @@
 // Package listwatch is a small Kubernetes API server over objects in memory: as
-// much of one as a service proxy needs. It lists and watches Services,
-// EndpointSlices, Nodes, ServiceCIDRs and Namespaces, in JSON and in protobuf,
-// with label selectors, selectors on name and namespace, bookmarks and streamed
-// lists (WatchList), and takes the events that clients post.
+// much of one as a service proxy and a resolver need. It lists and watches
+// Services, EndpointSlices, Nodes, ServiceCIDRs, Namespaces and Pods, in JSON and
+// in protobuf, with label selectors, selectors on name and namespace (Pods: on
+// phase and node too), bookmarks and streamed lists (WatchList), and takes the
+// events that clients post.
 //
-// Real client-go informers, real kube-proxy and Fairway work against it. It
+// Real client-go informers, real kube-proxy, real CoreDNS and Fairway work
+// against it. It
 // stands in for the real API server where that one's speed would hide what is
 // measured, and where a test sets thousands of objects.
 //

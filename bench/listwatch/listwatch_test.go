@@ -165,8 +165,8 @@ func TestSelectors(t *testing.T) {
 	if len(slices.Items) != 1 || slices.Items[0].Name != "a-1" {
 		t.Errorf("label selector gave %v", slices.Items)
 	}
-	if _, err := client.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{}); !apierrors.IsNotFound(err) {
-		t.Errorf("pods: %v, want not found", err)
+	if _, err := client.CoreV1().Secrets("").List(t.Context(), metav1.ListOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("secrets: %v, want not found", err)
 	}
 	if _, err := client.CoreV1().Nodes().Get(t.Context(), "node-3", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("node-3: %v, want not found", err)
@@ -198,8 +198,32 @@ func TestEventsAndKinds(t *testing.T) {
 	if got := s.Events(); len(got) != 1 || got[0].(*corev1.Event).Reason != "Starting" {
 		t.Errorf("events %v", got)
 	}
-	if err := s.Set(&corev1.Pod{}); err == nil {
-		t.Error("pods are not served, but can be set")
+	if err := s.Set(&corev1.Secret{}); err == nil {
+		t.Error("secrets are not served, but can be set")
+	}
+}
+
+// CoreDNS watches the Pods that have not ended, a node agent those of its node.
+func TestPodFields(t *testing.T) {
+	s, client := serve(t, runtime.ContentTypeProtobuf)
+	for i, phase := range []corev1.PodPhase{corev1.PodRunning, corev1.PodPending, corev1.PodSucceeded} {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: string(phase)}}
+		p.Status.Phase, p.Spec.NodeName = phase, fmt.Sprintf("node-%d", i)
+		must(t, s.Set(p))
+	}
+	for selector, want := range map[string]string{
+		"status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown": "Pending Running",
+		"spec.nodeName=node-2": "Succeeded",
+	} {
+		pods, err := client.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{FieldSelector: selector})
+		must(t, err)
+		var got []string
+		for _, p := range pods.Items {
+			got = append(got, p.Name)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s gave %q, want %s", selector, got, want)
+		}
 	}
 }
 

@@ -21,9 +21,10 @@ import (
 
 // resources are the kinds that are served, by the path of their collection.
 var resources = map[string]schema.GroupVersionKind{
-	"/api/v1/namespaces":                       {Version: "v1", Kind: "Namespace"},
-	"/api/v1/nodes":                            {Version: "v1", Kind: "Node"},
-	"/api/v1/services":                         {Version: "v1", Kind: "Service"},
+	"/api/v1/namespaces": {Version: "v1", Kind: "Namespace"},
+	"/api/v1/nodes":      {Version: "v1", Kind: "Node"},
+	"/api/v1/pods":       {Version: "v1", Kind: "Pod"},
+	"/api/v1/services":   {Version: "v1", Kind: "Service"},
 	"/apis/discovery.k8s.io/v1/endpointslices": {Group: "discovery.k8s.io", Version: "v1", Kind: "EndpointSlice"},
 	"/apis/networking.k8s.io/v1/servicecidrs":  {Group: "networking.k8s.io", Version: "v1", Kind: "ServiceCIDR"},
 }

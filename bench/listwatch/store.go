@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -64,10 +65,18 @@ func (s selection) has(o *object) bool {
 	return o != nil &&
 		(s.namespace == "" || s.namespace == o.meta.GetNamespace()) &&
 		s.labels.Matches(labels.Set(o.meta.GetLabels())) &&
-		s.fields.Matches(fields.Set{
-			"metadata.name":      o.meta.GetName(),
-			"metadata.namespace": o.meta.GetNamespace(),
-		})
+		s.fields.Matches(o.fields())
+}
+
+// fields are those that a field selector can name.
+func (o *object) fields() fields.Set {
+	set := fields.Set{"metadata.name": o.meta.GetName(), "metadata.namespace": o.meta.GetNamespace()}
+	if pod, ok := o.Object.(*corev1.Pod); ok {
+		set["spec.nodeName"] = pod.Spec.NodeName
+		set["status.phase"] = string(pod.Status.Phase)
+		set["status.podIP"] = pod.Status.PodIP
+	}
+	return set
 }
 
 // A change is one step of a store's history. Prev is nil for an object that came; gone is set

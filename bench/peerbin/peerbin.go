@@ -1,9 +1,10 @@
 // Package peerbin builds the programs that tests and measurements run: kube-proxy and
-// kube-apiserver, which are in the nested module bench/peers, and fairway itself. They are put
-// into .cache/bin at the root of the repository.
+// kube-apiserver, which are in the nested module bench/peers, CoreDNS, which is in
+// bench/peers/coredns, and fairway itself. They are put into .cache/bin at the root of the
+// repository.
 //
-// The first build of the peers takes about 10 minutes on two cores; afterwards Go's build cache
-// makes it half a second, so it is simply always run.
+// The first build of the peers takes about 11 minutes on two cores, one of them for CoreDNS;
+// afterwards Go's build cache makes it half a second each, so it is simply always run.
 package peerbin
 
 import (
@@ -22,10 +23,14 @@ import (
 // Version is the Kubernetes release that bench/peers/go.mod names.
 const Version = "1.36.3"
 
+// CoreDNSVersion is the release that bench/peers/coredns/go.mod names.
+const CoreDNSVersion = "1.15.0"
+
 // The names of the programs.
 const (
 	APIServer = "kube-apiserver"
 	Proxy     = "kube-proxy"
+	CoreDNS   = "coredns"
 	Fairway   = "fairway"
 )
 
@@ -65,24 +70,31 @@ func Build(ctx context.Context, names ...string) (dir string, err error) {
 		return "", fmt.Errorf("peers: lock %s: %w", lock.Name(), err)
 	}
 	for _, name := range names {
-		if name == Fairway {
-			err := goBuild(ctx, root, []string{"CGO_ENABLED=0"}, "-o", filepath.Join(dir, name), "./cmd/fairway")
-			if err != nil {
-				return "", err
-			}
-			continue
-		}
-		if err := buildPeers(ctx, root, dir); err != nil {
+		if err := build(ctx, root, dir, name); err != nil {
 			return "", err
-		}
-		if err := os.Symlink("peers", filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrExist) {
-			return "", fmt.Errorf("peers: %w", err)
 		}
 	}
 	return dir, nil
 }
 
-func buildPeers(ctx context.Context, root, dir string) error {
+func build(ctx context.Context, root, dir, name string) error {
+	static, path := []string{"CGO_ENABLED=0"}, filepath.Join(dir, name)
+	switch name {
+	case Fairway:
+		return goBuild(ctx, root, static, "-o", path, "./cmd/fairway")
+	case CoreDNS: // with the flags of its Makefile.release
+		return goBuild(ctx, filepath.Join(root, "bench", "peers", "coredns"), static, "-o", path, "-ldflags", "-s -w", ".")
+	}
+	if err := buildKubernetes(ctx, root, dir); err != nil {
+		return err
+	}
+	if err := os.Symlink("peers", path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("peers: %w", err)
+	}
+	return nil
+}
+
+func buildKubernetes(ctx context.Context, root, dir string) error {
 	const pkg = "k8s.io/component-base/version."
 	major, minor, _ := strings.Cut(Version, ".")
 	minor, _, _ = strings.Cut(minor, ".")

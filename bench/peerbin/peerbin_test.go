@@ -15,6 +15,10 @@ func TestVersions(t *testing.T) {
 			t.Errorf("%s --version: %v, %s", name, err, out)
 		}
 	}
+	out, err := exec.Command(Need(t, CoreDNS), "-version").CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "CoreDNS-"+CoreDNSVersion+"\n") {
+		t.Errorf("coredns -version: %v, %s", err, out)
+	}
 }
 
 // The version that the programs claim must be the one they are built from.
@@ -23,12 +27,17 @@ func TestVersionIsThatOfTheModule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mod, err := os.ReadFile(filepath.Join(root, "bench", "peers", "go.mod"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(mod), "k8s.io/kubernetes v"+Version+"\n") {
-		t.Errorf("bench/peers/go.mod does not require k8s.io/kubernetes v%s", Version)
+	for dir, want := range map[string]string{
+		"bench/peers":         "k8s.io/kubernetes v" + Version + "\n",
+		"bench/peers/coredns": "github.com/coredns/coredns v" + CoreDNSVersion + "\n",
+	} {
+		mod, err := os.ReadFile(filepath.Join(root, dir, "go.mod"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(mod), want) {
+			t.Errorf("%s/go.mod does not require %s", dir, want)
+		}
 	}
 }
 
