@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/fairway-lb/fairway/bench/stage"
 )
 
 // A Result is what one measurement found, with what is needed to repeat it.
@@ -77,7 +79,7 @@ largest iptables or nft process it ran. *CPU* is user and system time of all of 
 change, and of the whole run. Medians of all samples, with the least and the most. A subject that
 was over the limit was ended then, and not run again; its memory is that of its last moment.
 
-`, o.Runs, pollEvery)
+`, o.Runs, stage.PollEvery)
 	b.WriteString("| | first sync | change | CPU of a change | memory | peak | tool | CPU |\n|---|---|---|---|---|---|---|---|\n")
 	rows := r.rows()
 	for _, w := range rows {
@@ -112,7 +114,7 @@ type row struct {
 
 func (r Result) rows() []row {
 	var out []row
-	for _, s := range Subjects {
+	for _, s := range stage.Proxies {
 		w := row{name: s.Name, peer: s.Peer}
 		for _, x := range r.Samples {
 			if x.Subject != s.Name {

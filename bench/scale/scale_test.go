@@ -3,7 +3,6 @@ package scale
 import (
 	"context"
 	"encoding/json"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,40 +12,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"github.com/fairway-lb/fairway/bench/kubeproxy"
 	"github.com/fairway-lb/fairway/bench/peerbin"
+	"github.com/fairway-lb/fairway/bench/stage"
 	"github.com/fairway-lb/fairway/proxier/netlab"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// Every address of a measurement must be of its range and belong to one object only.
-func TestObjects(t *testing.T) {
-	c := cluster{services: 10_000, endpoints: 5}
-	seen := map[netip.Addr]bool{}
-	add := func(a netip.Addr, r netip.Prefix) {
-		t.Helper()
-		if seen[a] || !r.Contains(a) {
-			t.Fatalf("address %s is used twice or not of %s", a, r)
-		}
-		seen[a] = true
-	}
-	for i := range c.services {
-		add(serviceAddr(i).Addr(), serviceRange)
-		for e := range c.endpoints {
-			add(c.endpointAddr(i, e, 0), endpointRange)
-		}
-	}
-	for change := 1; change <= 100; change++ {
-		add(c.endpointAddr(c.last(), 0, change), endpointRange)
-	}
-	if n := len(c.objects()); n != 2+2*c.services {
-		t.Errorf("%d objects", n)
-	}
-	if n := len(c.slice(c.last(), 1).Endpoints); n != 1 {
-		t.Errorf("the Service that changes has %d endpoints", n)
-	}
-}
 
 func TestMarkdown(t *testing.T) {
 	ms := time.Millisecond
@@ -108,7 +79,7 @@ func TestRun(t *testing.T) {
 	samples, err := Run(t.Context(), Options{
 		Services: 20, Endpoints: 5, Runs: 1, Changes: 1, Limit: time.Minute,
 		Bin: strings.TrimSuffix(proxy, "/"+peerbin.Proxy), Progress: func(string) {},
-		Subjects: []Subject{{Name: "kube-proxy nftables", start: kubeProxy(kubeproxy.NFTables, "")}},
+		Subjects: stage.Named("kube-proxy nftables"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +99,7 @@ func TestOverTheLimit(t *testing.T) {
 	o := Options{
 		Services: 20, Endpoints: 5, Runs: 2, Changes: 1, Limit: 50 * time.Millisecond,
 		Bin: strings.TrimSuffix(proxy, "/"+peerbin.Proxy), Progress: func(string) {},
-		Subjects: []Subject{{Name: "kube-proxy nftables", start: kubeProxy(kubeproxy.NFTables, "")}},
+		Subjects: stage.Named("kube-proxy nftables"),
 	}
 	samples, err := Run(t.Context(), o)
 	if err != nil {
