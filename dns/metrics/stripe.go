@@ -83,7 +83,6 @@ type Query struct {
 	Out   int // bytes of the answer; 0 if none was sent
 	Rcode int
 	By    Plugin
-	Took  time.Duration
 }
 
 // A Stripe counts queries of one protocol in one server block, usually those of one worker. It is
@@ -100,7 +99,7 @@ type Stripe struct {
 	tookSum   atomic.Uint64 // ns
 }
 
-// Count adds a query. It does not allocate.
+// Count adds a query, but for how long it took. It does not allocate.
 func (s *Stripe) Count(q *Query) {
 	family, kind := 0, uint8(0)
 	if q.V6 {
@@ -118,9 +117,13 @@ func (s *Stripe) Count(q *Query) {
 	s.inSum.Add(uint64(q.In))
 	s.out[sizeBucket(q.Out)].Add(1)
 	s.outSum.Add(uint64(q.Out))
-	took := uint64(max(q.Took, 0))
-	s.took[timeBucket(took)].Add(1)
-	s.tookSum.Add(took)
+}
+
+// Took adds the time that each of n queries took.
+func (s *Stripe) Took(n int, d time.Duration) {
+	ns := uint64(max(d, 0))
+	s.took[timeBucket(ns)].Add(uint64(n))
+	s.tookSum.Add(uint64(n) * ns)
 }
 
 func sizeBucket(n int) int {
