@@ -148,15 +148,20 @@ func Answered(plugin string, m *dnswire.Msg) Reply {
 	return Reply{Msg: m, Rcode: m.Rcode, Plugin: plugin}
 }
 
-// Option adds an EDNS option to a message of the caller's own. The server removes it if the query
-// had no OPT record.
+// Option adds an EDNS option to a message whose sections are the caller's own. The server removes
+// it if the query had no OPT record.
 func Option(m *dnswire.Msg, o dnswire.EDNS0) {
-	opt := m.IsEdns0()
-	if opt == nil {
-		opt = &dnswire.OPT{Hdr: dnswire.RR_Header{Name: ".", Rrtype: dnswire.TypeOPT}}
-		m.Extra = append(m.Extra, opt)
+	for i, rr := range m.Extra {
+		if old, ok := rr.(*dnswire.OPT); ok {
+			opt := *old // the record may be another's
+			opt.Option = append(slices.Clone(old.Option), o)
+			m.Extra[i] = &opt
+			return
+		}
 	}
-	opt.Option = append(opt.Option, o)
+	opt := &dnswire.OPT{Hdr: dnswire.RR_Header{Name: ".", Rrtype: dnswire.TypeOPT}}
+	opt.Option = []dnswire.EDNS0{o}
+	m.Extra = append(m.Extra, opt)
 }
 
 // A Handler answers requests. It is safe for concurrent use.
@@ -289,15 +294,8 @@ type Fall struct {
 	zones []string
 }
 
-// NewFall makes a Fall from the directive fallthrough of a Corefile: on says that the directive is
-// there, zones are its arguments. Without arguments it holds for every name.
-func NewFall(on bool, zones []string) Fall {
-	switch {
-	case !on:
-		return Fall{}
-	case len(zones) == 0:
-		return Fall{zones: []string{"."}}
-	}
+// NewFall makes a Fall of the zones of the directive fallthrough, nil if there is none.
+func NewFall(zones []string) Fall {
 	f := Fall{}
 	for _, z := range zones {
 		f.zones = append(f.zones, Canonical(z))
