@@ -40,10 +40,10 @@ func (s *Stage) serveEndpoints() (stop func(), err error) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		// The thread keeps its affinity, so it must end with the goroutine: never unlocked.
-		runtime.LockOSThread()
-		_ = Pin(1)
-		v.err = v.loop()
+		runtime.LockOSThread() // and never unlock
+		if v.err = Pin(1); v.err == nil {
+			v.err = v.loop()
+		}
 	})
 	return func() {
 		_, _ = unix.Write(v.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
@@ -52,14 +52,23 @@ func (s *Stage) serveEndpoints() (stop func(), err error) {
 	}, nil
 }
 
-// Pin binds the calling thread to one processor, if there are so many.
+// Pin prepares the calling thread, which must be locked to its goroutine and end with it, for
+// blocking calls: no signal interrupts them (the runtime's own would), and the thread stays on one
+// processor, if there are so many.
 func Pin(cpu int) error {
+	var signals unix.Sigset_t
+	for i := range signals.Val {
+		signals.Val[i] = ^uint64(0)
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &signals, nil); err != nil {
+		return os.NewSyscallError("sigmask", err)
+	}
 	if cpu >= runtime.NumCPU() {
 		return nil
 	}
 	var set unix.CPUSet
 	set.Set(cpu)
-	return unix.SchedSetaffinity(0, &set)
+	return os.NewSyscallError("sched_setaffinity", unix.SchedSetaffinity(0, &set))
 }
 
 func (v *server) open() (err error) {
@@ -84,8 +93,11 @@ func (v *server) open() (err error) {
 			return os.NewSyscallError("bind", err)
 		}
 	}
-	// A wildcard socket must reply from the address that it was asked at.
-	if err := unix.SetsockoptInt(v.udp, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1); err != nil {
+	// A wildcard socket must reply from the address that it was asked at, which for IPv6 does not
+	// count as an address of the pod's own only because a local route has it.
+	if err := errors.Join(
+		unix.SetsockoptInt(v.udp, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1),
+		unix.SetsockoptInt(v.udp, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
 	if err := unix.Listen(v.tcp, 4096); err != nil {

@@ -1,0 +1,61 @@
+package datapath
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/fairway-lb/fairway/bench/peerbin"
+	"github.com/fairway-lb/fairway/bench/stage"
+	"github.com/fairway-lb/fairway/proxier/netlab"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A small measurement in both families: every measure of every path has a value a round, and the
+// subject that cannot be up says so.
+func TestRun(t *testing.T) {
+	netlab.Require(t)
+	stop := netlab.CloseOnSignal()
+	defer stop()
+	proxy := peerbin.Need(t, peerbin.Proxy)
+	for _, v6 := range []bool{false, true} {
+		r, err := Run(t.Context(), Options{
+			Cluster: stage.Cluster{Services: 5, Endpoints: 2, V6: v6}, Rounds: 2, Limit: time.Minute,
+			Control: "direct", Bin: filepath.Dir(proxy), Progress: func(string) {},
+			Subjects: stage.Named("direct", "kube-proxy nftables"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Over) != 0 || len(r.Series) != 3*len(Paths()) {
+			t.Fatalf("over: %v, %d series", r.Over, len(r.Series))
+		}
+		for _, s := range r.Series {
+			for _, m := range Measures {
+				got := s.Rounds[m]
+				if len(got) != 2 || (m != Lost && m != Failed && slices.Min(got) <= 0) {
+					t.Errorf("%s, %s, %s: %v", s.Subject, s.Path, m, got)
+				}
+			}
+		}
+	}
+}
+
+func TestOver(t *testing.T) {
+	netlab.Require(t)
+	stop := netlab.CloseOnSignal()
+	defer stop()
+	proxy := peerbin.Need(t, peerbin.Proxy)
+	o := Options{
+		Cluster: stage.Cluster{Services: 5, Endpoints: 2}, Rounds: 1, Limit: time.Millisecond,
+		Bin: filepath.Dir(proxy), Progress: func(string) {}, Subjects: stage.Named("direct", "kube-proxy nftables"),
+	}
+	r, err := Run(t.Context(), o)
+	if err != nil || r.Over["kube-proxy nftables"] == "" || len(r.Series) != len(Paths()) {
+		t.Errorf("got %v, %d series, %v", r.Over, len(r.Series), err)
+	}
+}
