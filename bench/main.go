@@ -129,6 +129,7 @@ func scaleCommand() *cobra.Command {
 	f.IntVar(&o.Runs, "runs", 3, "runs of each subject")
 	f.IntVar(&o.Changes, "changes", 7, "changes measured in each run")
 	f.DurationVar(&o.Limit, "limit", 300*time.Second, "time after which a first sync or a change is given up")
+	f.DurationVar(&o.ChurnFor, "churn", 0, "also measure a rolling update, and this long a hundred changes a second with live traffic")
 	f.StringVar(&only, "only", "", "measure only subjects whose name contains this")
 	f.StringVar(&o.Profiles, "profiles", "", "existing directory for heap profiles (changes nothing that is measured but by a few kB)")
 	f.BoolVar(&pageOnly, "page-only", false, "measure nothing, make the report from the samples in --json")

@@ -16,12 +16,13 @@ import (
 // Options say what to measure.
 type Options struct {
 	Services  int             `json:"services"`
-	Endpoints int             `json:"endpoints"` // of each Service
-	Runs      int             `json:"runs"`      // of each subject
-	Changes   int             `json:"changes"`   // measured in each run
-	Limit     time.Duration   `json:"limit_ns"`  // for a first sync, and for a change
-	Bin       string          `json:"-"`         // directory of fairway, kube-proxy
-	Profiles  string          `json:"-"`         // directory for a heap profile of each subject, which starts it with --profiling; "" for none
+	Endpoints int             `json:"endpoints"`          // of each Service
+	Runs      int             `json:"runs"`               // of each subject
+	Changes   int             `json:"changes"`            // measured in each run
+	Limit     time.Duration   `json:"limit_ns"`           // for a first sync, and for a change
+	ChurnFor  time.Duration   `json:"churn_ns,omitempty"` // of a hundred changes a second; 0 for none, nor a rolling update
+	Bin       string          `json:"-"`                  // directory of fairway, kube-proxy
+	Profiles  string          `json:"-"`                  // directory for a heap profile of each subject, which starts it with --profiling; "" for none
 	Subjects  []stage.Subject `json:"-"`
 	// Progress is told in a few words what is being done.
 	Progress func(string) `json:"-"`
@@ -39,8 +40,10 @@ type Sample struct {
 	FirstSync time.Duration   `json:"first_sync_ns"`
 	Changes   []time.Duration `json:"changes_ns"`    // from the API server's event until packets follow
 	ChangeCPU time.Duration   `json:"change_cpu_ns"` // of the proxy and its tools, mean of the changes
-	RSS       int64           `json:"rss_bytes"`     // of the proxy, at the end
-	HWM       int64           `json:"hwm_bytes"`     // the most it ever was
+	Rolling   *Churn          `json:"rolling,omitempty"`
+	Churn     *Churn          `json:"churn,omitempty"`
+	RSS       int64           `json:"rss_bytes"` // of the proxy, at the end
+	HWM       int64           `json:"hwm_bytes"` // the most it ever was
 	ToolHWM   int64           `json:"tool_hwm_bytes"`
 	CPU       time.Duration   `json:"cpu_ns"` // user and system, of the proxy and its tools
 }
@@ -64,13 +67,12 @@ func Run(ctx context.Context, o Options) ([]Sample, error) {
 			if hopeless[s.Name] {
 				continue
 			}
-			sample, err := o.one(ctx, c, api, s, func(what string) {
+			sample, err := o.one(ctx, run, c, api, s, func(what string) {
 				o.Progress(fmt.Sprintf("run %d of %d, %s: %s", run+1, o.Runs, s.Name, what))
 			})
 			if err != nil {
 				return out, fmt.Errorf("%s: %w", s.Name, err)
 			}
-			sample.Run = run
 			hopeless[s.Name] = sample.Over == firstSync
 			out = append(out, sample)
 		}
@@ -91,9 +93,13 @@ type trial struct {
 	api    *listwatch.Server
 	sample *Sample
 	say    func(string)
+	last   int // version of the last Service's endpoint
 }
 
-func (o Options) one(ctx context.Context, c stage.Cluster, api *listwatch.Server, s stage.Subject, say func(string)) (_ Sample, err error) {
+// version is the next one of the last Service's endpoint.
+func (t *trial) version() int { t.last++; return t.last }
+
+func (o Options) one(ctx context.Context, run int, c stage.Cluster, api *listwatch.Server, s stage.Subject, say func(string)) (_ Sample, err error) {
 	say("building the lab")
 	if err := api.Set(c.Slice(c.Last(), 0)); err != nil { // as it was before the last run's changes
 		return Sample{}, err
@@ -103,7 +109,7 @@ func (o Options) one(ctx context.Context, c stage.Cluster, api *listwatch.Server
 		return Sample{}, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	t := &trial{o, st, api, &Sample{Subject: s.Name}, say}
+	t := &trial{Options: o, Stage: st, api: api, sample: &Sample{Subject: s.Name, Run: run}, say: say}
 	tools := watchTools(t.Proxy.PID())
 	err = t.measure(ctx)
 	t.sample.ToolHWM = tools()
@@ -148,11 +154,12 @@ func (t *trial) measure(ctx context.Context) error {
 		if !sleep(ctx, pause) {
 			return ctx.Err()
 		}
+		v := t.version()
 		start := time.Now()
-		if err := t.api.Set(t.Slice(t.Last(), i+1)); err != nil {
+		if err := t.api.Set(t.Slice(t.Last(), v)); err != nil {
 			return err
 		}
-		want := t.Endpoint(t.Last(), 0, i+1)
+		want := t.Endpoint(t.Last(), 0, v)
 		err := t.within(ctx, change, func(ctx context.Context) error {
 			return t.Await(ctx, []int{t.Last()}, func(got netip.Addr) bool { return got == want })
 		})
@@ -166,6 +173,15 @@ func (t *trial) measure(ctx context.Context) error {
 	}
 	after, err := cpu(t.Proxy.PID())
 	t.sample.ChangeCPU = (after - before) / time.Duration(len(t.sample.Changes))
+	if err != nil || t.ChurnFor == 0 {
+		return err
+	}
+	t.say("a rolling update")
+	if t.sample.Rolling, err = t.rolling(ctx); err != nil || t.sample.Over != "" {
+		return err
+	}
+	t.say("a hundred changes a second")
+	t.sample.Churn, err = t.churn(ctx)
 	return err
 }
 

@@ -77,7 +77,7 @@ func TestRun(t *testing.T) {
 	defer stop()
 	proxy := peerbin.Need(t, peerbin.Proxy)
 	samples, err := Run(t.Context(), Options{
-		Services: 20, Endpoints: 5, Runs: 1, Changes: 1, Limit: time.Minute,
+		Services: 20, Endpoints: 5, Runs: 1, Changes: 1, Limit: time.Minute, ChurnFor: time.Second,
 		Bin: strings.TrimSuffix(proxy, "/"+peerbin.Proxy), Progress: func(string) {},
 		Subjects: stage.Named("kube-proxy nftables"),
 	})
@@ -87,6 +87,12 @@ func TestRun(t *testing.T) {
 	s := samples[0]
 	if s.Over != "" || s.FirstSync <= 0 || len(s.Changes) != 1 || s.Changes[0] <= 0 || s.RSS <= 0 || s.HWM < s.RSS || s.ChangeCPU <= 0 || s.CPU <= 0 {
 		t.Errorf("got %+v", s)
+	}
+	if r := s.Rolling; r == nil || r.Changes != rollingSteps || r.Lag <= 0 || r.Calls == 0 || r.Failed == r.Calls {
+		t.Errorf("rolling update: %+v", r)
+	}
+	if c := s.Churn; c == nil || c.Changes < 2 || c.Lag <= 0 || c.CPU <= 0 || c.Longest <= 0 {
+		t.Errorf("churn: %+v", c)
 	}
 }
 
