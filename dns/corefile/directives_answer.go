@@ -155,6 +155,7 @@ type Upstream struct {
 	Host       string // name to look up; "" if Addr is set
 	Port       uint16 // for Host
 	ServerName string // after '%' of a tls upstream
+	File       string // the resolv.conf that Addr was read from; "" if it stood in the Corefile
 }
 
 // Whoami answers with the client's address.

@@ -1,7 +1,6 @@
 package corefile
 
 import (
-	"net"
 	"net/netip"
 	"regexp"
 	"time"
@@ -120,9 +119,3 @@ func (*Hosts) Plugin() string      { return "hosts" }
 func (*Template) Plugin() string   { return "template" }
 func (*Transfer) Plugin() string   { return "transfer" }
 func (*File) Plugin() string       { return "file" }
-
-// splitAddr checks that addr is host:port.
-func splitAddr(addr string) error {
-	_, _, err := net.SplitHostPort(addr)
-	return err
-}
