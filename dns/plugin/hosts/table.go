@@ -1,0 +1,101 @@
+package hosts
+
+import (
+	"bufio"
+	"bytes"
+	"net/netip"
+	"slices"
+	"strings"
+
+	dnswire "github.com/miekg/dns"
+
+	"github.com/fairway-lb/fairway/dns/plugin"
+)
+
+// A table is the names of one source. It is not changed once it is made.
+type table struct {
+	names map[string]addresses    // lower case, final dot; wildcards as they are written
+	addrs map[netip.Addr][]string // for PTR
+}
+
+// addresses are those of one name, in the order of the file.
+type addresses struct {
+	v4, v6 []netip.Addr
+}
+
+// read makes a table of a hosts file. Lines that make no sense are passed over, as hosts(5) has it,
+// and so are names outside of the zones.
+func read(data []byte, zones []string, reverse bool) *table {
+	t := &table{names: map[string]addresses{}, addrs: map[netip.Addr][]string{}}
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line, _, _ := strings.Cut(lines.Text(), "#")
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		addr, err := netip.ParseAddr(fields[0])
+		if err != nil {
+			continue
+		}
+		addr = addr.WithZone("").Unmap()
+		for _, f := range fields[1:] {
+			t.add(plugin.Canonical(f), addr, zones, reverse)
+		}
+	}
+	return t
+}
+
+func (t *table) add(name string, addr netip.Addr, zones []string, reverse bool) {
+	if _, ok := dnswire.IsDomainName(name); !ok || plugin.Longest(zones, name) == "" {
+		return
+	}
+	a := t.names[name]
+	if addr.Is4() {
+		a.v4 = once(a.v4, addr)
+	} else {
+		a.v6 = once(a.v6, addr)
+	}
+	t.names[name] = a
+	if reverse && !strings.HasPrefix(name, "*.") {
+		t.addrs[addr] = once(t.addrs[addr], name)
+	}
+}
+
+// once appends what is not there yet: a set of records has no record twice.
+func once[T comparable](list []T, item T) []T {
+	if slices.Contains(list, item) {
+		return list
+	}
+	return append(list, item)
+}
+
+// of returns the addresses of a name in one family: its own, else those of the wildcard beside it.
+func (t *table) of(name string, v4 bool) []netip.Addr {
+	pick := func(a addresses) []netip.Addr {
+		if v4 {
+			return a.v4
+		}
+		return a.v6
+	}
+	if own := pick(t.names[name]); own != nil {
+		return own
+	}
+	next, end := dnswire.NextLabel(name, 0)
+	if end {
+		return nil
+	}
+	return pick(t.names["*."+name[next:]])
+}
+
+// size is the number of entries: addresses of names, and names of addresses.
+func (t *table) size() (n int) {
+	for _, a := range t.names {
+		n += len(a.v4) + len(a.v6)
+	}
+	for _, names := range t.addrs {
+		n += len(names)
+	}
+	return n
+}
