@@ -8,17 +8,20 @@ IMAGE    ?= fairway:$(VERSION)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 
 # What tests and demo call: the name of a program, and the Debian packages that bring it.
-TOOLS := iptables:iptables ipset:ipset nft:nftables conntrack:conntrack etcd:etcd-server setpriv:util-linux gcc:gcc,libc6-dev
+TOOLS := iptables:iptables ipset:ipset nft:nftables conntrack:conntrack etcd:etcd-server setpriv:util-linux gcc:gcc,libc6-dev \
+	nsd:nsd unbound:unbound dnsperf:dnsperf dig:bind9-dnsutils musl-gcc:musl-tools node:nodejs
 DEMO_TOOLS := iptables:iptables
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
 # missing prints the packages of the programs in $(1) that are not installed.
 comma := ,
 missing = $(strip $(foreach t,$(1),$(if $(shell PATH=$$PATH:/usr/sbin:/sbin command -v $(firstword $(subst :, ,$t))),,$(subst $(comma), ,$(lastword $(subst :, ,$t))))))
-# install installs those packages and says so; a no-op if none is missing.
+# install installs those packages and says so; a no-op if none is missing. No daemon of theirs is
+# started (policy-rc.d, invoke-rc.d(8)): NSD and Unbound would take port 53.
 define install
 @m="$(call missing,$(1))"; if [ -n "$$m" ]; then \
-	echo "installing Debian packages: $$m"; \
+	echo "installing Debian packages: $$m"; p=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$p ]; then trap "$(SUDO) rm -f $$p" EXIT; printf '#!/bin/sh\nexit 101\n' | $(SUDO) install -m 755 /dev/stdin $$p; fi; \
 	$(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$m >/dev/null; \
 fi
 endef

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairway-lb/fairway/bench/listwatch"
+	"github.com/fairway-lb/fairway/bench/peerbin"
 )
 
 func query(name string, qtype uint16) Query {
@@ -90,5 +91,36 @@ func TestInternetAnswers(t *testing.T) {
 	}
 	if m := n.reply(query("x.silent.example.com.", dnswire.TypeA).Msg); m != nil {
 		t.Errorf("silent: %v", m)
+	}
+}
+
+func TestStatic(t *testing.T) {
+	for _, kind := range []string{NSD, Unbound} {
+		t.Run(kind, func(t *testing.T) {
+			peerbin.NeedProgram(t, kind)
+			space := TestSpace(t, netip.MustParseAddr("10.0.0.53"))
+			TestInternet(t, "127.0.0.2:5300", space)
+			s, err := StartStatic(t.Context(), Static{
+				Kind: kind, Space: space, Addr: netip.MustParseAddrPort("10.0.0.53:53"), Zone: "cluster.local",
+				ZoneFile: "$ORIGIN cluster.local.\n@ 30 IN SOA ns.dns hostmaster 1 2 3 4 5\n@ 30 IN NS ns.dns\nweb.default.svc 30 IN A 10.96.0.7\n",
+				Upstream: "127.0.0.2:5300", Threads: 1,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(s.Close)
+			c := NewClient(space, s.Addr)
+			t.Cleanup(c.Close)
+			names := []string{"web.default.svc.cluster.local."}
+			if kind == Unbound {
+				names = append(names, "www.example.com.")
+			}
+			for _, name := range names {
+				m, err := c.Ask(query(name, dnswire.TypeA))
+				if err != nil || len(m.Answer) != 1 {
+					t.Errorf("%s: %v, %v", name, m, err)
+				}
+			}
+		})
 	}
 }

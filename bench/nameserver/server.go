@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -52,8 +53,23 @@ type Options struct {
 }
 
 // Start starts a server and returns when it says that it is ready.
-func Start(ctx context.Context, o Options) (_ *Server, err error) {
-	s := &Server{Name: o.Kind, Space: o.Space, Addr: o.Addr, ready: o.Ready}
+func Start(ctx context.Context, o Options) (*Server, error) {
+	return launch(ctx, &Server{Name: o.Kind, Space: o.Space, Addr: o.Addr, ready: o.Ready}, func(s *Server) (*exec.Cmd, error) {
+		if err := os.WriteFile(s.Corefile(), []byte(o.Corefile), 0o600); err != nil {
+			return nil, err
+		}
+		cmd := exec.Command(filepath.Join(o.Bin, peerbin.CoreDNS), "-conf", s.Corefile())
+		if o.Kind == Fairway {
+			cmd = exec.Command(filepath.Join(o.Bin, peerbin.Fairway), "dns", "-conf", s.Corefile())
+		}
+		cmd.Env = append(os.Environ(), o.Env...)
+		return cmd, nil
+	})
+}
+
+// launch gives a server a directory, runs the program that prepare makes in it, and waits for its
+// first answer.
+func launch(ctx context.Context, s *Server, prepare func(*Server) (*exec.Cmd, error)) (_ *Server, err error) {
 	if s.dir, err = process.TempDir("nameserver"); err != nil {
 		return nil, err
 	}
@@ -62,23 +78,19 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 			s.Close()
 		}
 	}()
-	if err := os.WriteFile(s.Corefile(), []byte(o.Corefile), 0o600); err != nil {
-		return nil, fmt.Errorf("%s: %w", o.Kind, err)
+	cmd, err := prepare(s)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	cmd := exec.Command(filepath.Join(o.Bin, peerbin.CoreDNS), "-conf", s.Corefile())
-	if o.Kind == Fairway {
-		cmd = exec.Command(filepath.Join(o.Bin, peerbin.Fairway), "dns", "-conf", s.Corefile())
-	}
-	cmd.Env = append(os.Environ(), o.Env...)
 	cmd.Dir = s.dir
-	err = o.Space.In(func() error {
+	err = s.Space.In(func() error {
 		s.Process, err = process.Start(cmd)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return s, s.waitReady(ctx)
+	return s, s.wait(ctx)
 }
 
 // StartTest starts a server for a test, which ends it. See [peerbin.Need] for where the test is
@@ -97,32 +109,62 @@ func StartTest(t testing.TB, o Options) *Server {
 // Corefile is the path of the server's Corefile.
 func (s *Server) Corefile() string { return filepath.Join(s.dir, "Corefile") }
 
-func (s *Server) waitReady(ctx context.Context) error {
+// wait returns when the server answers.
+func (s *Server) wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return s.Space.Dial(ctx, network, address, netip.Addr{})
-		},
-	}}
-	var last error
 	for {
-		last = probe(ctx, client, "http://"+s.ready+"/ready")
-		if last == nil {
-			last = s.listens(ctx) // CoreDNS says it is ready a little earlier
+		err := s.isReady(ctx)
+		if err == nil {
+			err = s.listens(ctx) // CoreDNS says it is ready a little earlier
 		}
-		if last == nil {
+		if err == nil {
 			return nil
 		}
 		select {
 		case <-s.Done():
 			return s.Err()
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w: %s", s.Name, last, s.Output())
+			return fmt.Errorf("%s is not ready: %w: %s", s.Name, err, s.Output())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// isReady asks the plugin ready, if the server has it.
+func (s *Server) isReady(ctx context.Context) error {
+	if s.ready == "" {
+		return nil
+	}
+	body, err := s.get(ctx, "http://"+s.ready+"/ready")
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, body)
+	}
+	return nil
+}
+
+// get fetches a page of the server's.
+func (s *Server) get(ctx context.Context, url string) ([]byte, error) {
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return s.Space.Dial(ctx, network, address, netip.Addr{})
+		},
+	}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(resp.Status)
+	}
+	return body, err
 }
 
 // listens asks for the server's status, which every server knows to refuse, over UDP and TCP.
@@ -140,22 +182,6 @@ func (s *Server) listens(ctx context.Context) error {
 		return err
 	}
 	return conn.Close()
-}
-
-func probe(ctx context.Context, client *http.Client, url string) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := client.Do(r)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status)
-	}
-	return nil
 }
 
 // Close ends the server and removes its files.

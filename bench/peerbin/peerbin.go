@@ -148,3 +148,18 @@ func Required(lane string) bool {
 	}
 	return false
 }
+
+// NeedProgram returns the path of a program of the machine for a test. Without it, the test fails
+// if REQUIRE names the lane peers, and is skipped otherwise.
+func NeedProgram(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if Required("peers") {
+		t.Fatal(err)
+	}
+	t.Skipf("SKIPPED: %v", err)
+	return ""
+}
