@@ -147,14 +147,8 @@ type family struct {
 	wanted, last input
 	current      bool // nat, filter, deny and pools are what last compiles to
 	refusals     refusals
-	// pools are of the last compile, for the next with the same node.
-	pools    map[poolKey]restore.Chain
-	poolsFor poolContext
-}
-
-// A poolContext is what the chains of all pools depend on, besides the options.
-type poolContext struct {
-	node      *proxier.Node
+	// pools are of the last compile, commented or not, for the next that is alike.
+	pools     map[poolKey]restore.Chain
 	commented bool
 }
 
@@ -214,8 +208,8 @@ func (f *family) commit(ctx context.Context, in input, ch *proxier.Changes) erro
 		return err
 	}
 	f.current = false
-	if context := (poolContext{in.node, in.commented()}); context != f.poolsFor {
-		f.pools, f.poolsFor = nil, context
+	if f.commented != in.commented() {
+		f.pools, f.commented = nil, in.commented()
 	}
 	want := compile(in, f.options, f.pools)
 	f.pools = want.pools

@@ -17,7 +17,11 @@ const (
 	markChain        = "KUBE-MARK-MASQ"   // nat: sets the mark
 	forwardChain     = "KUBE-FORWARD"     // filter: lets forwarded Service traffic pass
 
-	addressRoot = "FAIRWAY-IP"       // nat: tree over addresses
+	podsChain   = "FAIRWAY-PODS"     // nat: dispatch of what pods send
+	markedChain = "FAIRWAY-MARKED"   // nat: dispatch of what carries the mark already
+	clusterRoot = "FAIRWAY-CLUSTER"  // nat: tree over addresses that masquerade all clients but pods
+	masqRoot    = "FAIRWAY-MASQ"     // nat: tree over addresses that masquerade all clients
+	addressRoot = "FAIRWAY-IP"       // nat: tree over all other addresses
 	denyRoot    = "FAIRWAY-DENY"     // filter: tree over addresses
 	denyPorts   = "FAIRWAY-DENYPORT" // filter: tree over NodePorts
 	guardChain  = "FAIRWAY-MARTIAN"  // filter: keeps others away from 127.0.0.0/8
@@ -33,6 +37,8 @@ const (
 	fwPrefix  = "KUBE-FW-"  // the choice by client address
 	sepPrefix = "KUBE-SEP-" // no chain, but the name of an affinity list
 
+	clusterPrefix  = "FAIRWAY-CL-"
+	masqPrefix     = "FAIRWAY-MQ-"
 	addressPrefix  = "FAIRWAY-IP-"
 	portPrefix     = "FAIRWAY-NP-"
 	denyPrefix     = "FAIRWAY-DN-"
@@ -44,14 +50,14 @@ const (
 // ours are the chains, of a table, that Fairway makes or that kube-proxy may have left. Not
 // among them are kubelet's: KUBE-FIREWALL, KUBE-KUBELET-CANARY and KUBE-IPTABLES-HINT.
 var ours = map[string][]string{
-	"nat": {servicesChain, nodePortsChain, postroutingChain, markChain, addressRoot, hairpinRoot, tryChain,
-		"KUBE-PROXY-CANARY", "KUBE-LOAD-BALANCER"},
+	"nat": {servicesChain, nodePortsChain, postroutingChain, markChain, podsChain, markedChain,
+		clusterRoot, masqRoot, addressRoot, hairpinRoot, tryChain, "KUBE-PROXY-CANARY", "KUBE-LOAD-BALANCER"},
 	"filter": {servicesChain, nodePortsChain, forwardChain, denyRoot, denyPorts, guardChain, tryChain,
 		"KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL", "KUBE-PROXY-CANARY"},
 }
 
 var ourPrefixes = []string{svcPrefix, svlPrefix, extPrefix, fwPrefix, sepPrefix, "KUBE-XLB-",
-	addressPrefix, portPrefix, denyPrefix, denyPortPrefix, hairpinPrefix, verdictPrefix}
+	clusterPrefix, masqPrefix, addressPrefix, portPrefix, denyPrefix, denyPortPrefix, hairpinPrefix, verdictPrefix}
 
 // isOurs reports whether a chain of a table is Fairway's, or one that Fairway takes over.
 func isOurs(table, chain string) bool {
@@ -91,24 +97,13 @@ const (
 // natTable returns the nat table: a packet of a new connection enters KUBE-SERVICES before it is
 // routed, and KUBE-POSTROUTING after.
 func (c *compiler) natTable(s owned) restore.Table {
-	services := []string{c.loopbackRule()}
 	t := restore.Table{Name: "nat", Chains: []restore.Chain{
 		builtin("PREROUTING", portals),
 		builtin("OUTPUT", portals),
 		builtin("POSTROUTING", `-m comment --comment "kubernetes postrouting rules" -j `+postroutingChain),
+		{Name: markChain, Rules: []string{"-j MARK --set-xmark " + c.mark}},
 	}}
-	if len(s.entries) > 0 {
-		services = append(services, "-j "+addressRoot)
-		addresses := tree{root: addressRoot, prefix: addressPrefix, flag: "-d"}
-		t.Chains = append(t.Chains, addresses.build(s.entries)...)
-	}
-	if len(s.ports) > 0 {
-		services = append(services, c.nodePortRules("-j "+nodePortsChain)...)
-	}
-	ports := tree{root: nodePortsChain, prefix: portPrefix, flag: "-d"}
-	t.Chains = append(t.Chains, ports.build(s.ports)...)
-	t.Chains = append(t.Chains, restore.Chain{Name: servicesChain, Rules: services},
-		restore.Chain{Name: markChain, Rules: []string{"-j MARK --set-xmark " + c.mark}})
+	t.Chains = append(t.Chains, c.dispatch(s)...)
 	t.Chains = append(t.Chains, c.postrouting()...)
 	t.Chains = append(t.Chains, s.chains...)
 	t.Sort()

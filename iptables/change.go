@@ -50,13 +50,13 @@ func (f *family) editTo(in input) (edit, bool) {
 	changed, ok := changedPools(f.last, in)
 	c := newCompiler(in, f.options, nil)
 	for was, now := range changed {
-		i := slices.IndexFunc(heads, func(h head) bool { return f.pools[poolKey{was.Pool, h, was.affinity}].Name != "" })
-		if i < 0 {
+		if f.pools[was].Name == "" {
 			return e, false
 		}
-		e.gone = append(e.gone, poolKey{was.Pool, heads[i], was.affinity})
-		chain := c.poolChain(now, &usedPool{head: heads[i], affinity: was.affinity})
-		e.came[poolKey{now, heads[i], was.affinity}] = chain
+		e.gone = append(e.gone, was)
+		key := poolKey{now, was.affinity}
+		chain := c.poolChain(key)
+		e.came[key] = chain
 		if f.nat.chains[chain.Name] != sum(chain.Rules) {
 			e.write = append(e.write, chain)
 		}
@@ -76,21 +76,13 @@ func (f *family) adopt(e edit) {
 	}
 }
 
-var heads = []head{headNone, headNotPods, headAll}
-
-// A poolUse is a pool and the affinity, in seconds, of the frontends that use it.
-type poolUse struct {
-	*proxier.Pool
-	affinity int
-}
-
 // changedPools returns the pools of was that in has others for. It returns false if in differs in
 // anything that other rules than those of the pools' own chains could tell of.
-func changedPools(was, in input) (map[poolUse]*proxier.Pool, bool) {
+func changedPools(was, in input) (map[poolKey]*proxier.Pool, bool) {
 	if was.node != in.node || len(was.frontends) != len(in.frontends) || !slices.Equal(was.healthPorts, in.healthPorts) {
 		return nil, false
 	}
-	out := map[poolUse]*proxier.Pool{}
+	out := map[poolKey]*proxier.Pool{}
 	for i, b := range in.frontends {
 		a := was.frontends[i]
 		if a == b {
@@ -107,7 +99,7 @@ func changedPools(was, in input) (map[poolUse]*proxier.Pool, bool) {
 				return nil, false
 			}
 			if from.Pool != to.Pool {
-				out[poolUse{from.Pool, int(a.Affinity.Seconds())}] = to.Pool
+				out[keyOf(from.Pool, a)] = to.Pool
 			}
 		}
 	}

@@ -109,7 +109,7 @@ type compiled struct {
 	// after; see transition.
 	deny   []entry
 	filter func(deny []entry) restore.Table
-	// pools may be handed to the next compile for the same node and options.
+	// pools may be handed to the next compile that is as much commented.
 	pools map[poolKey]restore.Chain
 }
 
@@ -117,7 +117,7 @@ func (c compiled) ruleset() restore.Ruleset {
 	return restore.Ruleset{c.filter(c.deny), c.nat}
 }
 
-// compile is pure. known is what an earlier compile for the same node left, or nil.
+// compile is pure. known is what an earlier compile left, or nil; see compiled.pools.
 func compile(in input, o Options, known map[poolKey]restore.Chain) compiled {
 	c := newCompiler(in, o, known)
 	c.scan()
@@ -139,7 +139,7 @@ type compiler struct {
 	mark        string   // 0x4000/0x4000
 	masquerade  string   // the target
 	hairpinList bool
-	pools       map[*proxier.Pool]*usedPool // those with endpoints
+	pools       map[*proxier.Pool]restore.Chain // those with endpoints
 	cache, used map[poolKey]restore.Chain
 }
 

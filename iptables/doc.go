@@ -11,13 +11,16 @@
 // The first packet of a connection meets the nat table; the kernel's connection table does the
 // rest. From PREROUTING or OUTPUT:
 //
-//	KUBE-SERVICES     loopback addresses return; everything else goes on
-//	FAIRWAY-IP...     a tree over destination addresses and ports (tree.go)
-//	KUBE-NODEPORTS    for the node's own addresses: a tree over ports
-//	KUBE-FW-<hash>    clients that are let in, if not all are
-//	KUBE-EXT-<hash>   which endpoints, by where the client is, if that makes a difference
-//	KUBE-SVC-<hash>   one of the endpoints of the whole cluster, at random
-//	KUBE-SVL-<hash>   the same, of this node
+//	KUBE-SERVICES       loopback addresses return; everything else tries what follows, in
+//	                    FAIRWAY-PODS if a pod sent it, in FAIRWAY-MARKED if it has the mark
+//	FAIRWAY-CLUSTER...  a tree over addresses and ports that masquerade all but pods (tree.go)
+//	FAIRWAY-MASQ...     a tree over those that masquerade everyone
+//	FAIRWAY-IP...       a tree over all others
+//	KUBE-NODEPORTS      for the node's own addresses: a tree over ports
+//	KUBE-FW-<hash>      clients that are let in, if not all are
+//	KUBE-EXT-<hash>     which endpoints, by where the client is, if that makes a difference
+//	KUBE-SVC-<hash>     one of the endpoints of the whole cluster, at random
+//	KUBE-SVL-<hash>     the same, of this node
 //
 // and from POSTROUTING, KUBE-POSTROUTING, which masquerades what KUBE-MARK-MASQ marked, and
 // hairpin connections. What the nat table did not take meets the filter table's KUBE-SERVICES,
@@ -40,8 +43,8 @@
 //
 // Measured with 10,000 Services of 5 endpoints, on 2 cores:
 //
-//   - A rule per Service in one chain costs every new connection thousands of rules. The tree
-//     takes at most 32, at most 4 per level.
+//   - A rule per Service in one chain costs every new connection thousands of rules. The trees
+//     take at most 36, at most 4 per level.
 //   - On iptables-legacy every change fetches and replaces the whole table, so the number of
 //     chains and rules is the cost. kube-proxy's shape has a chain per endpoint, with two rules,
 //     and one more that jumps there: 5 table entries per endpoint. Here an endpoint is one rule.
@@ -49,8 +52,9 @@
 //     affinity refreshes its lists in the rules that choose (masquerade.go, service.go).
 //   - On iptables-nft 1.8.9 the time of a restore grows with the square of the number of chains.
 //     For the same reason it is short here: 14,000 chains instead of 60,000.
-//   - A chain in the way of every cluster address, to masquerade clients that are not pods, would
-//     double the chains. The pool's own chain does it where all routes to it agree.
+//   - A rule per Service to mark clients that are not pods would be every seventh of the table.
+//     A packet of theirs gets the mark before it meets the tree, and loses it behind the tree if
+//     no Service took it. A mark that it came with stays (dispatch.go).
 //
 // # What changes touch
 //

@@ -162,7 +162,7 @@ func (f *family) try(ctx context.Context, in input) error {
 	for _, chain := range services.chains {
 		nat = append(nat, chain.Rules...)
 	}
-	for _, e := range append(services.entries, services.ports...) {
+	for _, e := range slices.Concat(append(services.entries[:], services.ports)...) {
 		nat = append(nat, e.rules...)
 	}
 	for _, e := range c.denyEntries() {

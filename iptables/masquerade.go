@@ -17,6 +17,12 @@ func markText(bit int) string {
 	return fmt.Sprintf("%#x/%#[1]x", uint32(1)<<cmp.Or(bit, defaultMasqueradeBit))
 }
 
+// maskText returns the bit of the mark alone.
+func (c *compiler) maskText() string {
+	_, mask, _ := strings.Cut(c.mark, "/")
+	return mask
+}
+
 // masqueradeTarget chooses source ports at random where the tool can ask for that: without, two
 // connections that come at the same time may choose the same port, and one is lost.
 func masqueradeTarget(o Options) string {
@@ -41,11 +47,10 @@ func (c *compiler) postrouting() []restore.Chain {
 		hairpin = c.hairpins()
 		first = translated + " -j " + hairpinRoot
 	}
-	mask := c.mark[strings.IndexByte(c.mark, '/')+1:]
 	return append(hairpin, restore.Chain{Name: postroutingChain, Rules: []string{
 		first,
 		unmarked + " -j RETURN",
-		"-j MARK --set-xmark " + mask + "/0x0",
+		"-j MARK --set-xmark " + c.maskText() + "/0x0",
 		c.masquerade,
 	}})
 }

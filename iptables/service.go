@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,16 +13,14 @@ import (
 // owned are the chains of Services and the entries that lead to them.
 type owned struct {
 	chains  []restore.Chain
-	entries []entry // of addresses
-	ports   []entry // of NodePorts
+	entries [len(addressTrees)][]entry // of addresses
+	ports   []entry                    // of NodePorts
 }
 
 // services compiles every pool and frontend for the nat table.
 func (c *compiler) services() owned {
 	var out owned
-	for _, t := range c.pools {
-		out.chains = append(out.chains, t.chain)
-	}
+	out.chains = slices.AppendSeq(out.chains, maps.Values(c.pools))
 	done := map[string]bool{}
 	add := func(chain restore.Chain) string {
 		if !done[chain.Name] {
@@ -34,7 +33,13 @@ func (c *compiler) services() owned {
 	// when this node forwards nothing for it.
 	partial := map[proxier.FrontendKey][]string{}
 	for _, f := range c.in.frontends {
-		target := c.target(f, add)
+		in := -1 // the tree
+		var marked [proxier.Origins]bool
+		if !f.IsNodePort() {
+			in = c.treeOf(f)
+			marked = addressTrees[in].masquerades
+		}
+		target := c.target(f, marked, add)
 		if !f.IsNodePort() && (target == "" || f.Sources != nil || !c.full(f)) {
 			port := f.FrontendKey
 			port.Addr = netip.IPv4Unspecified()
@@ -50,13 +55,15 @@ func (c *compiler) services() owned {
 		if f.IsNodePort() {
 			out.ports = append(out.ports, e)
 		} else {
-			out.entries = append(out.entries, e)
+			out.entries[in] = append(out.entries[in], e)
 		}
 	}
 	for i, e := range out.ports {
 		out.ports[i].rules = append(slices.Clip(partial[e.key]), e.rules...)
 	}
-	slices.SortFunc(out.entries, compareEntries)
+	for _, e := range out.entries {
+		slices.SortFunc(e, compareEntries)
+	}
 	slices.SortFunc(out.ports, compareEntries)
 	return out
 }
@@ -72,9 +79,9 @@ func (c *compiler) full(f *proxier.Frontend) bool {
 }
 
 // target returns the chain that a frontend's connections go to, "" if nobody can be served. It
-// hands the chains on the way to add.
-func (c *compiler) target(f *proxier.Frontend, add func(restore.Chain) string) string {
-	rules := c.routeRules(f)
+// hands the chains on the way to add. marked tells of which origins packets carry the mark already.
+func (c *compiler) target(f *proxier.Frontend, marked [proxier.Origins]bool, add func(restore.Chain) string) string {
+	rules := c.routeRules(f, marked)
 	if len(rules) == 0 {
 		return ""
 	}
@@ -98,8 +105,8 @@ func (c *compiler) target(f *proxier.Frontend, add func(restore.Chain) string) s
 
 const local = "-m addrtype --src-type LOCAL"
 
-// A leg is a Route as a chain has to implement it: to which chain, and whether to ask for
-// masquerading before, because that chain does not.
+// A leg is a Route as a chain has to implement it: to which chain, and whether to set the mark
+// before.
 type leg struct {
 	dest string
 	mark bool
@@ -119,25 +126,20 @@ func (l leg) rules(match string) []string {
 
 // routeRules encodes the three routes of a frontend: pods first, then the node, then the rest.
 // A result of the one rule "-g CHAIN" needs no chain of its own.
-func (c *compiler) routeRules(f *proxier.Frontend) []string {
+func (c *compiler) routeRules(f *proxier.Frontend, marked [proxier.Origins]bool) []string {
 	var legs [proxier.Origins]leg
 	for o, r := range f.From {
-		if t := c.pools[r.Pool]; t != nil {
-			legs[o] = leg{t.chain.Name, r.Masquerade && !t.head.marks(proxier.Origin(o))}
+		if chain := c.pools[r.Pool]; chain.Name != "" {
+			legs[o] = leg{chain.Name, r.Masquerade && !marked[o]}
 		}
 	}
 	pod, node, outside := legs[proxier.FromPod], legs[proxier.FromNode], legs[proxier.FromOutside]
 	var rules []string
-	switch {
-	case len(c.pods) == 0:
-	case pod == node && pod == outside:
+	if len(c.pods) > 0 && pod == node && pod == outside {
 		return tail(pod)
-	case node == outside && pod.dest == node.dest && !pod.mark && len(c.pods) == 1 && c.pods[0] != "":
-		return []string{"! " + c.pods[0] + " -j " + markChain, "-g " + pod.dest}
-	default:
-		for _, match := range c.pods {
-			rules = append(rules, pod.rules(match)...)
-		}
+	}
+	for _, match := range c.pods {
+		rules = append(rules, pod.rules(match)...)
 	}
 	switch {
 	case node == outside:

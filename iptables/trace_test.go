@@ -196,3 +196,37 @@ func TestRulesFollowSnapshot(t *testing.T) {
 		}
 	})
 }
+
+// TestMarksOfOthers: bits that are not ours go through as they came, with every packet, and what is
+// not for a Service keeps ours, too. Whoever sets it gets the packet masqueraded.
+func TestMarksOfOthers(t *testing.T) {
+	const own = 1 << defaultMasqueradeBit
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawSnapshot(t, drawNode(t), 12)
+		p := Compile(s, Options{})
+		v6 := rapid.Bool().Draw(t, "IPv6")
+		rules := map[bool]restore.Ruleset{false: p.IPv4, true: p.IPv6}[v6]
+		m := machine(t, rules)
+		mark := rapid.Uint32().Draw(t, "mark")
+		for _, k := range destinations(v6, s) {
+			for _, c := range clients(v6) {
+				outcomes, err := m.Run(trace.Packet{Src: c.src, Dst: k.Addr, Protocol: protocol(k.Protocol), Port: k.Port, In: c.in, Mark: mark})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, o := range outcomes {
+					want := mark
+					if leaves := c.in == "" || !isLocal(o.To.Addr()); leaves && o.Verdict == "ACCEPT" {
+						want &^= own
+						if mark&own != 0 && !o.Masqueraded {
+							t.Fatalf("%v to %v: %+v is not masqueraded\n%s", c, k, o, rules)
+						}
+					}
+					if o.Mark != want {
+						t.Fatalf("%v to %v: mark %#x, came with %#x, want %#x\n%s", c, k, o.Mark, mark, want, rules)
+					}
+				}
+			}
+		}
+	})
+}

@@ -77,7 +77,7 @@ func nested() *proxier.Snapshot {
 		f.Kind = proxier.LoadBalancer
 		f.Addr, f.Port = netip.AddrFrom16(b), 80
 		f.Sources = prefixes("fd00:20::/64")
-		f.From[proxier.FromPod].Masquerade = bit%2 == 0 // so that both EXT and FW chains are on the way
+		f.From[proxier.FromOutside].Masquerade = false // so that both EXT and FW chains are on the way
 		s.Frontends = append(s.Frontends, &f)
 	}
 	slices.SortFunc(s.Frontends, func(a, b *proxier.Frontend) int { return a.Compare(b.FrontendKey) })

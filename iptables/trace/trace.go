@@ -32,6 +32,8 @@ type Outcome struct {
 	Probability float64
 	// Affinity is the name of the recent list that was written, if any.
 	Affinity string
+	// Mark is the packet's at the end.
+	Mark uint32
 }
 
 // A Machine holds rules and the addresses of the node.
@@ -116,7 +118,7 @@ func (m *Machine) Run(p Packet) ([]Outcome, error) {
 		}
 		out = append(out, Outcome{
 			Verdict: verdict, To: netip.AddrPortFrom(w.packet.Dst, w.packet.Port),
-			Masqueraded: w.masquerade, Probability: w.probability, Affinity: w.affinity,
+			Masqueraded: w.masquerade, Probability: w.probability, Affinity: w.affinity, Mark: w.packet.Mark,
 		})
 		todo = append(todo, w.pending...)
 	}

@@ -58,13 +58,13 @@ COMMIT
 		want   []Outcome
 	}{
 		{Packet{Src: client, Dst: vip, Protocol: "tcp", Port: 80, In: "x"}, []Outcome{
-			{Verdict: "ACCEPT", To: to("10.0.0.1:1"), Masqueraded: true, Probability: 0.25},
-			{Verdict: "ACCEPT", To: to("10.0.0.3:3"), Masqueraded: true, Probability: 0.75}}},
+			{Verdict: "ACCEPT", To: to("10.0.0.1:1"), Masqueraded: true, Probability: 0.25, Mark: 1},
+			{Verdict: "ACCEPT", To: to("10.0.0.3:3"), Masqueraded: true, Probability: 0.75, Mark: 1}}},
 		{Packet{Src: client, Dst: vip, Protocol: "tcp", Port: 85, In: "x"}, []Outcome{{Verdict: "ACCEPT", To: to("10.0.0.3:3"), Probability: 1}}},
 		{Packet{Src: vip, Dst: vip, Protocol: "udp", Port: 80, In: "x"}, []Outcome{{Verdict: "ACCEPT", To: to("10.0.0.9:9"), Probability: 1}}},
 		{Packet{Src: client, Dst: vip, Protocol: "udp", Port: 80, In: "x"}, []Outcome{
-			{Verdict: "ACCEPT", To: to("10.0.0.2:2"), Masqueraded: true, Affinity: "L"},
-			{Verdict: "icmp-port-unreachable", To: to("10.96.0.1:80"), Probability: 1}}},
+			{Verdict: "ACCEPT", To: to("10.0.0.2:2"), Masqueraded: true, Affinity: "L", Mark: 1},
+			{Verdict: "icmp-port-unreachable", To: to("10.96.0.1:80"), Probability: 1, Mark: 1}}},
 	} {
 		got, err := m.Run(c.packet)
 		if err != nil {
