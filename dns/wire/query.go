@@ -82,6 +82,10 @@ type Query struct {
 	UDPSize uint16 // as the client said, 0 without OPT; a server may lower it before answering
 	Msg     []byte // the whole message
 
+	// How it came: set by the server, not by Parse.
+	V6  bool // the client's address; false for one mapped to IPv6
+	TCP bool
+
 	labels int
 	end    int              // of the name in Msg
 	starts [maxLabels]uint8 // of the labels in name

@@ -1,0 +1,20 @@
+// Package serve receives queries and sends replies, over UDP and TCP. It knows nothing of zones or
+// configurations: what to answer is said by a wire.Fast, in place and without allocation, or else
+// by a Slow handler, elsewhere.
+//
+// UDP: each worker has a socket of its own (SO_REUSEPORT: the kernel spreads clients over them),
+// a thread, and buffers for a batch. It receives what is there in one system call, answers, and
+// sends all replies in one. There is no goroutine per query and nothing is allocated.
+//
+// TCP: a goroutine for each connection, which answers in place too. Connections are limited in
+// all and by client, have deadlines for each read and write, and queries on one may be answered
+// out of order (RFC 7766), up to a limit.
+//
+// Slow queries of both go to one pool with a bound on those that run and on those that wait. When
+// it is full the oldest is dropped without an answer: its client has asked again, or given up.
+//
+// A wildcard socket replies from the address that was asked. Closing loses nothing that the
+// kernel had accepted: see Listener.Close.
+//
+// The package owns sockets and no other kernel object. `ss -lunp` and `ss -ltnp` show them.
+package serve

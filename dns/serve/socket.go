@@ -1,0 +1,238 @@
+package serve
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxDatagram is the longest query that is read, and the longest reply over UDP.
+const maxDatagram = 4096
+
+// A socket is one UDP socket. It is closed when the last that may send on it is done: a file
+// descriptor that is closed earlier may become somebody else's.
+type socket struct {
+	fd     int
+	addr   netip.AddrPort
+	v6     bool
+	pktinf bool // wildcard: messages say which address was asked
+	refs   atomic.Int32
+}
+
+func (s *socket) acquire() { s.refs.Add(1) }
+
+func (s *socket) release() {
+	if s.refs.Add(-1) == 0 {
+		unix.Close(s.fd)
+	}
+}
+
+// bindUDP makes a socket of an address, with SO_REUSEPORT.
+func bindUDP(addr netip.AddrPort) (*socket, error) {
+	if !addr.Addr().IsValid() {
+		s, err := bindUDP(netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port()))
+		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) { // no IPv6 here
+			return bindUDP(netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()))
+		}
+		return s, err
+	}
+	s := &socket{v6: !addr.Addr().Unmap().Is4(), pktinf: addr.Addr().IsUnspecified()}
+	s.refs.Store(1)
+	family := unix.AF_INET
+	if s.v6 {
+		family = unix.AF_INET6
+	}
+	var err error
+	if s.fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err := s.setup(addr); err != nil {
+		unix.Close(s.fd)
+		return nil, err
+	}
+	return s, nil
+}
+
+// receiveBuffer is asked for so that a burst waits rather than gets lost; the kernel's limit may
+// give less.
+const receiveBuffer = 1 << 20
+
+func (s *socket) setup(addr netip.AddrPort) error {
+	set := func(level, name, value int) error { return unix.SetsockoptInt(s.fd, level, name, value) }
+	if err := set(unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		return os.NewSyscallError("SO_REUSEPORT", err)
+	}
+	if s.pktinf {
+		var err error
+		if s.v6 { // gives the address of IPv4 packets too, mapped
+			err = set(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		} else {
+			err = set(unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		}
+		if err != nil {
+			return os.NewSyscallError("IP_PKTINFO", err)
+		}
+	}
+	if s.v6 { // the wildcard takes IPv4 too, whatever the system's default is
+		if err := set(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+			return os.NewSyscallError("IPV6_V6ONLY", err)
+		}
+		_ = set(unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT)
+	}
+	// A forged ICMP message must not change how replies are sent. Not all kernels have it.
+	_ = set(unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT)
+	_ = set(unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	sa, err := sockaddr(addr, s.v6)
+	if err != nil {
+		return err
+	}
+	if err := unix.Bind(s.fd, sa); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	if sa, err = unix.Getsockname(s.fd); err != nil {
+		return os.NewSyscallError("getsockname", err)
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		s.addr = netip.AddrPortFrom(addr.Addr(), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		s.addr = netip.AddrPortFrom(addr.Addr(), uint16(sa.Port))
+	}
+	return nil
+}
+
+func sockaddr(addr netip.AddrPort, v6 bool) (unix.Sockaddr, error) {
+	if !v6 {
+		return &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().Unmap().As4()}, nil
+	}
+	sa := &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
+	if zone := addr.Addr().Zone(); zone != "" {
+		link, err := net.InterfaceByName(zone)
+		if err != nil {
+			return nil, fmt.Errorf("zone %s: %w", zone, err)
+		}
+		sa.ZoneId = uint32(link.Index)
+	}
+	return sa, nil
+}
+
+// detach takes the socket out of its SO_REUSEPORT group: the kernel gives a connected socket only
+// what comes from its peer, here nobody. What is queued stays. Replies name their receiver and
+// their source, so that they go out as before.
+func (s *socket) detach() {
+	nobody := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 9) // discard
+	if a := s.addr.Addr(); s.v6 && !a.IsUnspecified() {
+		nobody = netip.AddrPortFrom(netip.IPv6Loopback(), 9)
+	} else if s.v6 {
+		nobody = netip.AddrPortFrom(netip.AddrFrom16(nobody.Addr().As16()), 9)
+	}
+	if sa, err := sockaddr(nobody, s.v6); err == nil {
+		_ = unix.Connect(s.fd, sa) // without it too many are told to come here, and lost
+	}
+}
+
+// mmsghdr is the kernel's struct of the same name.
+type mmsghdr struct {
+	hdr unix.Msghdr
+	n   uint32
+}
+
+// A peer is a client's address, as the kernel writes it: of either family.
+type peer = unix.RawSockaddrInet6
+
+// A control is a control message with the address that was asked: IP_PKTINFO or IPV6_PKTINFO,
+// which the kernel takes back to say where a reply comes from. It is aligned as the kernel needs.
+type control [controlLen / 8]uint64
+
+const controlLen = 40 // CMSG_SPACE(sizeof(struct in6_pktinfo)), the longer of the two
+
+// neutral makes a received control fit for sending: routing finds the interface. An address of a
+// link has its interface in the address of the client.
+func (c *control) neutral(v6 bool) {
+	b := (*[controlLen]byte)(unsafe.Pointer(c))
+	if v6 {
+		clear(b[unix.SizeofCmsghdr+16 : unix.SizeofCmsghdr+20])
+	} else {
+		clear(b[unix.SizeofCmsghdr : unix.SizeofCmsghdr+4])
+	}
+}
+
+// local returns the address that was asked.
+func (c *control) local(s *socket, controllen uint64) netip.AddrPort {
+	if controllen == 0 {
+		return netip.AddrPortFrom(s.addr.Addr().Unmap(), s.addr.Port())
+	}
+	b := (*[controlLen]byte)(unsafe.Pointer(c))[unix.SizeofCmsghdr:]
+	if s.v6 {
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[:16])).Unmap(), s.addr.Port())
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), s.addr.Port()) // ipi_spec_dst
+}
+
+// isV6 reports whether a client speaks IPv6. An address that is mapped is not IPv6.
+func isV6(p *peer) bool {
+	return p.Family == unix.AF_INET6 &&
+		(binary.NativeEndian.Uint64(p.Addr[:8]) != 0 || binary.BigEndian.Uint32(p.Addr[8:]) != 0xffff)
+}
+
+func addrPort(p *peer) netip.AddrPort {
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&p.Port))[:])
+	if p.Family == unix.AF_INET {
+		p4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(p))
+		return netip.AddrPortFrom(netip.AddrFrom4(p4.Addr), port)
+	}
+	a := netip.AddrFrom16(p.Addr).Unmap()
+	if a.IsLinkLocalUnicast() && a.Is6() {
+		if link, err := net.InterfaceByIndex(int(p.Scope_id)); err == nil {
+			a = a.WithZone(link.Name)
+		}
+	}
+	return netip.AddrPortFrom(a, port)
+}
+
+// sendPatience is how long a reply waits for room in the send buffer.
+const sendPatience = 100 // milliseconds
+
+// wait blocks until the socket can send, for at most sendPatience.
+func (s *socket) wait() bool {
+	fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLOUT}}
+	for {
+		n, err := unix.Poll(fds, sendPatience)
+		if err != unix.EINTR {
+			return n > 0
+		}
+	}
+}
+
+// recv receives messages into hdrs. It waits for the first if it may.
+func (s *socket) recv(hdrs []mmsghdr, flags int) (int, syscall.Errno) {
+	n, _, e := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&hdrs[0])), uintptr(len(hdrs)), uintptr(flags), 0, 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), 0
+}
+
+// send sends all messages that can be sent and returns how many could not.
+func (s *socket) send(hdrs []mmsghdr) (lost int) {
+	for len(hdrs) > 0 {
+		n, _, e := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&hdrs[0])), uintptr(len(hdrs)), unix.MSG_DONTWAIT, 0, 0)
+		switch {
+		case e == 0:
+			hdrs = hdrs[n:]
+		case e == unix.EINTR || e == unix.EAGAIN && s.wait():
+		default: // the first of them cannot be sent: its client is out of reach, or a lie
+			hdrs = hdrs[1:]
+			lost++
+		}
+	}
+	return lost
+}
