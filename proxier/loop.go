@@ -14,7 +14,8 @@ import (
 type Loop struct {
 	Feed    *Feed
 	Backend Backend
-	// MinInterval is the least time between the end of one Apply and the start of the next.
+	// MinInterval is the least time between the end of one Apply and the start of the next. It is
+	// never shorter than the one took.
 	MinInterval time.Duration
 	// Resync is the longest time without reading the kernel again, however many changes come
 	// meanwhile; 0 for never. If reading is slow, Loop waits longer, so that it spends at most
@@ -100,7 +101,9 @@ func (l *Loop) Run(ctx context.Context) {
 			resync = time.After(max(l.Resync, resyncWorkFactor*res.Took))
 		}
 		prev, backoff = want, 0
-		if !sleep(ctx, l.MinInterval) {
+		// Under constant change, at most half of the time goes into applying: more would gather
+		// fewer changes at a time and cost more for each.
+		if !sleep(ctx, max(l.MinInterval, res.Took)) {
 			return
 		}
 		select { // a due resync comes first, or constant changes would put it off for ever
