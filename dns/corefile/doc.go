@@ -12,5 +12,5 @@
 // It deliberately does not serve, open sockets, resolve names or talk to an API server. It reads
 // files only where the meaning of the Corefile depends on them: imports, resolv.conf files of
 // forward and autopath, and whether a named file is there at all. It owns no kernel object. To see
-// what it makes of a Corefile: fairway dns -conf Corefile -check.
+// what it makes of a Corefile: fairway dns check Corefile.
 package corefile

@@ -29,24 +29,25 @@ type guard struct {
 	files    map[string][]caddyfile.Token // by absolute path; nil: not readable, which the library reports
 	open     map[string]bool              // imports that are being added up: one more of them is a cycle
 	imports  int
+	warnings []string
 	tokens   int
 }
 
-// check returns an error if the library should not be given this text.
-func check(name string, text []byte) error {
+// check returns an error if the library should not be given this text, and what deserves a warning.
+func check(name string, text []byte) (warnings []string, err error) {
 	if len(text) > maxFileSize {
-		return fmt.Errorf("%s: larger than %d bytes", name, maxFileSize)
+		return nil, fmt.Errorf("%s: larger than %d bytes", name, maxFileSize)
 	}
 	g := &guard{snippets: map[string][]caddyfile.Token{}, files: map[string][]caddyfile.Token{}, open: map[string]bool{}}
 	tokens := lex(name, text)
 	g.define(tokens)
 	if err := g.add(name, tokens); err != nil {
-		return err
+		return nil, err
 	}
 	if g.imports*g.tokens > maxCopies {
-		return fmt.Errorf("%s: %d imports that come to %d tokens are too many", name, g.imports, g.tokens)
+		return nil, fmt.Errorf("%s: %d imports that come to %d tokens are too many", name, g.imports, g.tokens)
 	}
-	return nil
+	return g.warnings, nil
 }
 
 // lex splits text into tokens, each with its file.
@@ -108,28 +109,32 @@ func (g *guard) add(name string, tokens []caddyfile.Token) error {
 // expand adds what one import brings.
 func (g *guard) expand(at caddyfile.Token, pattern string) error {
 	if g.imports++; g.imports > maxImports {
-		return fmt.Errorf("%s:%d - Error during parsing: more than %d imports", at.File, at.Line, maxImports)
+		return fmt.Errorf("%s:%d - Error during parsing: maximum snippet import depth (%d) exceeded", at.File, at.Line, maxImports)
 	}
-	key := "(" + pattern + ")"
 	if body, ok := g.snippets[pattern]; ok {
-		return g.enter(at, key, func() error { return g.add(at.File, body) })
+		return g.enter(at, "snippet", pattern, func() error { return g.add(at.File, body) })
 	}
-	for _, path := range g.matches(at.File, pattern) {
+	paths := matches(at.File, pattern)
+	if len(paths) == 0 && strings.ContainsAny(pattern, "*?") {
+		g.warnings = append(g.warnings, "No files matching import glob pattern: "+pattern)
+	}
+	for _, path := range paths {
 		tokens, err := g.read(path)
 		if err != nil {
 			return fmt.Errorf("%s:%d - Error during parsing: could not import: %w", at.File, at.Line, err)
 		}
-		if err := g.enter(at, path, func() error { return g.add(path, tokens) }); err != nil {
+		if err := g.enter(at, "file", path, func() error { return g.add(path, tokens) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// enter runs f unless it is running already for this key.
-func (g *guard) enter(at caddyfile.Token, key string, f func() error) error {
+// enter runs f unless it is running already for this snippet or file.
+func (g *guard) enter(at caddyfile.Token, kind, name string, f func() error) error {
+	key := kind + " " + name
 	if g.open[key] {
-		return fmt.Errorf("%s:%d - Error during parsing: maximum import depth exceeded: %s imports itself", at.File, at.Line, key)
+		return fmt.Errorf("%s:%d - Error during parsing: maximum %s import depth (%d) exceeded: %s imports itself", at.File, at.Line, kind, maxImports, name)
 	}
 	g.open[key] = true
 	defer delete(g.open, key)
@@ -138,7 +143,7 @@ func (g *guard) enter(at caddyfile.Token, key string, f func() error) error {
 
 // matches returns the files that a pattern stands for, from the folder of the importing file. A
 // pattern that the library refuses stands for none.
-func (g *guard) matches(file, pattern string) []string {
+func matches(file, pattern string) []string {
 	if !filepath.IsAbs(pattern) {
 		abs, err := filepath.Abs(file)
 		if err != nil {

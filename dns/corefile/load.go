@@ -11,6 +11,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/coredns/caddy/caddyfile"
 )
@@ -34,11 +35,15 @@ func Load(path string, o Options) (*Config, error) {
 // Parse makes a Config of the text of a Corefile. name stands in errors, and imports are relative
 // to its folder. An error names the file and the line, and the plugin if one is concerned.
 func Parse(name string, text []byte, o Options) (*Config, error) {
-	if err := check(name, text); err != nil {
+	warnings, err := check(name, text)
+	if err != nil {
 		return nil, err
 	}
-	c := &Config{}
+	c := &Config{Warnings: warnings}
 	blocks, err := caddyfile.Parse(name, bytes.NewReader(text), nil)
+	if err == nil && len(blocks) == 0 { // as CoreDNS: an empty file is no configuration
+		blocks, err = caddyfile.Parse(name, strings.NewReader(defaultText), nil)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -118,3 +118,6 @@ func explain(hint string) string {
 	}
 	return " (" + hint + ")"
 }
+
+// Supported returns the names of the plugins that a Corefile may have, in the order of a chain.
+func Supported() []string { return slices.Clone(order) }

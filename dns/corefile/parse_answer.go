@@ -154,7 +154,7 @@ func (s *stanza) loadbalanceOption(d *Loadbalance, name string) (err error) {
 		for _, text := range s.RemainingArgs() {
 			p, err := netip.ParsePrefix(text)
 			if err != nil {
-				return s.Errf("invalid CIDR %q: %v", text, err)
+				return s.Errf("invalid CIDR %q: invalid CIDR address: %s", text, text)
 			}
 			d.Prefer = append(d.Prefer, p.Masked())
 		}
@@ -193,7 +193,7 @@ func parseAutopath(s *stanza) (*Autopath, error) {
 func parseACL(s *stanza) (*ACL, error) {
 	d := &ACL{}
 	return d, s.each(func() (err error) {
-		if s.count == 1 {
+		if s.number == 1 {
 			d.Pos = s.pos()
 		}
 		var r ACLRule
@@ -240,11 +240,14 @@ func (s *stanza) aclPolicy(p *ACLPolicy) error {
 		case token == "*":
 			allNets = true
 		default:
-			n, err := aclNet(token)
+			if !strings.Contains(token, "/") {
+				token += singleAddr(token)
+			}
+			n, err := netip.ParsePrefix(token)
 			if err != nil {
 				return s.Errf("illegal CIDR notation %q", token)
 			}
-			p.Nets = append(p.Nets, n)
+			p.Nets = append(p.Nets, n.Masked())
 		}
 	}
 	if empty {
@@ -259,17 +262,12 @@ func (s *stanza) aclPolicy(p *ACLPolicy) error {
 	return nil
 }
 
-// aclNet reads a prefix, or an address as a prefix of its own.
-func aclNet(text string) (netip.Prefix, error) {
-	if !strings.Contains(text, "/") {
-		addr, err := netip.ParseAddr(text)
-		if err != nil {
-			return netip.Prefix{}, err
-		}
-		return addr.Prefix(addr.BitLen())
+// singleAddr is the mask of an address alone.
+func singleAddr(addr string) string {
+	if strings.Contains(addr, ":") {
+		return "/128"
 	}
-	p, err := netip.ParsePrefix(text)
-	return p.Masked(), err
+	return "/32"
 }
 
 func parseHeader(s *stanza) (*Header, error) {

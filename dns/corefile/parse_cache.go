@@ -145,7 +145,7 @@ func (s *stanza) prefetch(d *Cache) error {
 	if len(args) > 2 {
 		number, ok := strings.CutSuffix(args[2], "%")
 		if !ok {
-			return s.Errf("last character of percentage should be `%%`, but is: %q", args[2])
+			return s.Errf("last character of percentage should be `%%`, but is: %q", lastByte(args[2]))
 		}
 		if d.PrefetchPercentage, err = s.atoi(number); err != nil {
 			return err
@@ -155,6 +155,14 @@ func (s *stanza) prefetch(d *Cache) error {
 		}
 	}
 	return nil
+}
+
+// lastByte is the last byte of s as a character; a blank of "".
+func lastByte(s string) rune {
+	if s == "" {
+		return ' '
+	}
+	return rune(s[len(s)-1])
 }
 
 // serveStale reads [DURATION [immediate [TTL [RECHECK]] | verify [TIMEOUT [TTL [RECHECK]]]]].

@@ -88,7 +88,7 @@ func parseTemplate(s *stanza) (*Template, error) {
 	d := &Template{}
 	return d, s.each(func() error {
 		r := TemplateRule{Pos: s.pos()}
-		if s.count == 1 {
+		if s.number == 1 {
 			d.Pos = r.Pos
 		}
 		args := s.RemainingArgs()
@@ -130,9 +130,9 @@ func (s *stanza) templateOption(r *TemplateRule, name string) (err error) {
 			return err
 		}
 		for _, text := range args {
-			re, err := s.regexp(text)
+			re, err := s.regexp(text, "could not parse regex: "+text+", ")
 			if err != nil {
-				return s.Errf("could not parse regex: %s, %v", text, err)
+				return err
 			}
 			r.Match = append(r.Match, re)
 		}
@@ -176,7 +176,7 @@ func (s *stanza) templateOption(r *TemplateRule, name string) (err error) {
 func parseTransfer(s *stanza) (*Transfer, error) {
 	d := &Transfer{}
 	return d, s.each(func() (err error) {
-		if s.count == 1 {
+		if s.number == 1 {
 			d.Pos = s.pos()
 		}
 		var r TransferRule
@@ -236,7 +236,7 @@ func parseFile(s *stanza) (*File, error) {
 	reload, byMtime := time.Minute, false // CoreDNS: they hold for the later files of the block too
 	return d, s.each(func() error {
 		pos := s.pos()
-		if s.count == 1 {
+		if s.number == 1 {
 			d.Pos = pos
 		}
 		args, err := s.args(1, -1)
@@ -270,15 +270,24 @@ func parseFile(s *stanza) (*File, error) {
 		if err != nil {
 			return err
 		}
-		if _, err := os.Stat(path); err != nil {
+		if err := readable(path); err != nil {
 			if reload == 0 {
 				return s.Err(err.Error())
 			}
-			s.warnf("Failed to open %q: trying again in %s", path, reload)
+			s.warnf("Failed to open %q: trying again in %s", err, reload) // CoreDNS's words
 		}
 		for _, z := range zones {
 			d.Zones = append(d.Zones, FileZone{Pos: pos, Zone: z, Path: path, Reload: reload, ReloadByMtime: byMtime})
 		}
 		return nil
 	})
+}
+
+// readable returns why a file cannot be opened.
+func readable(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }

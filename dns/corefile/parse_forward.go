@@ -117,7 +117,11 @@ func (s *stanza) forwardNumber(d *Forward, name string) error {
 			err = s.Errf("read_timeout must be positive: %s", d.ReadTimeout)
 		}
 		return err
-	case "max_idle_conns", "max_concurrent", "max_fails", "max_connect_attempts":
+	case "max_idle_conns":
+		return s.count(name, &d.MaxIdleConns)
+	case "max_concurrent":
+		return s.count(name, &d.MaxConcurrent)
+	case "max_fails", "max_connect_attempts":
 	default:
 		return s.unknown()
 	}
@@ -125,24 +129,28 @@ func (s *stanza) forwardNumber(d *Forward, name string) error {
 	if err != nil {
 		return err
 	}
-	n, err := strconv.ParseInt(text, 10, 32)
+	n, err := strconv.ParseUint(text, 10, 32)
 	if err != nil {
 		return s.Err(err.Error())
 	}
-	if n < 0 {
-		return s.Errf("%s can't be negative: %d", name, n)
-	}
-	switch name {
-	case "max_idle_conns":
-		d.MaxIdleConns = int(n)
-	case "max_concurrent":
-		d.MaxConcurrent = int(n)
-	case "max_fails":
+	if name == "max_fails" {
 		d.MaxFails = uint32(n)
-	case "max_connect_attempts":
+	} else {
 		d.MaxConnectAttempts = int(n)
 	}
 	return nil
+}
+
+// count reads a number that is not negative.
+func (s *stanza) count(name string, n *int) error {
+	text, err := s.arg()
+	if err != nil {
+		return err
+	}
+	if *n, err = s.atoi(text); err == nil && *n < 0 {
+		err = s.Errf("%s can't be negative: %d", name, *n)
+	}
+	return err
 }
 
 // healthCheck reads INTERVAL [no_rec] [domain NAME].

@@ -39,7 +39,7 @@ func (s *stanza) consolidate() (c Consolidate, err error) {
 	if c.Period, err = s.parseDuration(args[0]); err != nil {
 		return c, err
 	}
-	if c.Pattern, err = s.regexp(args[1]); err != nil {
+	if c.Pattern, err = s.regexp(args[1], ""); err != nil {
 		return c, err
 	}
 	for _, arg := range args[2:] {
@@ -67,7 +67,7 @@ func (s *stanza) consolidate() (c Consolidate, err error) {
 func parseLog(s *stanza) (*Log, error) {
 	d := &Log{}
 	return d, s.each(func() error {
-		if s.count == 1 {
+		if s.number == 1 {
 			d.Pos = s.pos()
 		}
 		names, format := s.RemainingArgs(), "{common}"

@@ -13,7 +13,7 @@ func parseRewrite(s *stanza) (*Rewrite, error) {
 	d := &Rewrite{}
 	return d, s.each(func() error {
 		r := RewriteRule{Pos: s.pos()}
-		if s.count == 1 {
+		if s.number == 1 {
 			d.Pos = r.Pos
 		}
 		args := s.RemainingArgs()

@@ -14,14 +14,14 @@ import (
 // maxRegexp bounds the length of patterns: compiling a long one takes memory out of proportion.
 const maxRegexp = 10000
 
-// regexp compiles a pattern.
-func (s *stanza) regexp(text string) (*regexp.Regexp, error) {
+// regexp compiles a pattern; what stands before the compiler's words in an error.
+func (s *stanza) regexp(text, what string) (*regexp.Regexp, error) {
 	if len(text) > maxRegexp {
 		return nil, s.Errf("regex pattern too long: %d > %d", len(text), maxRegexp)
 	}
 	re, err := regexp.Compile(text)
 	if err != nil {
-		return nil, s.Err(err.Error())
+		return nil, s.Errf("%s%v", what, err)
 	}
 	return re, nil
 }

@@ -16,7 +16,7 @@ type stanza struct {
 	config  *Config
 	raw     *rawBlock
 	options Options
-	count   int
+	number  int // of the directive, from 1
 }
 
 // A parser turns a stanza into directives.
@@ -39,9 +39,12 @@ func (s *stanza) each(f func() error) error {
 		if s.Val() != s.plugin {
 			return s.Errf("unexpected '%s'", s.Val())
 		}
-		s.count++
+		s.number++
 		if err := f(); err != nil {
 			return err
+		}
+		if s.NextBlock() { // of a directive that has no options; an empty one does no harm
+			return s.unknown()
 		}
 	}
 	return nil
@@ -50,7 +53,7 @@ func (s *stanza) each(f func() error) error {
 // single is each for a plugin that may be there only once.
 func (s *stanza) single(f func() error) error {
 	return s.each(func() error {
-		if s.count > 1 {
+		if s.number > 1 {
 			return s.Errf("this plugin can only be used once per Server Block")
 		}
 		return f()

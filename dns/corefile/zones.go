@@ -41,7 +41,7 @@ func zonesOf(s string) (zones []string, port int, err error) {
 	if len(s) > 255 {
 		return nil, 0, fmt.Errorf("specified zone is too long: %d > 255", len(s))
 	}
-	if _, ok := dnswire.IsDomainName(dnswire.Fqdn(s)); !ok {
+	if _, ok := dnswire.IsDomainName(s); !ok {
 		return nil, 0, fmt.Errorf("zone is not a valid domain name: %s", s)
 	}
 	prefix, err := netip.ParsePrefix(s)

@@ -1,0 +1,25 @@
+package corefile
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// cases reads testdata/corefiles.txt: Corefiles without verdicts.
+func cases(t testing.TB) (out []verdict) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/corefiles.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range strings.Split(string(text), "\n== ")[1:] {
+		name, body, _ := strings.Cut(part, "\n")
+		body = strings.TrimSuffix(body, "\n") + "\n"
+		if strings.HasPrefix(body, " ") {
+			body = ".:5399 {\n bind 127.0.0.1\n" + body + "}\n"
+		}
+		out = append(out, verdict{Name: name, Corefile: body})
+	}
+	return out
+}
