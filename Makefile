@@ -83,3 +83,10 @@ peers-conformance: ## run the conformance suite against real kube-proxy, write d
 bench-scale: ## first sync, one change and memory beside kube-proxy at SCALE, write docs/scale.md (root)
 	$(call install,$(TOOLS))
 	$(GO) run ./bench scale $(SCALE) --json bench/results/scale.json --markdown docs/scale.md
+
+# Everything about the resolver beside CoreDNS, NSD and Unbound.
+.PHONY: bench-dns
+
+bench-dns: ## CPU, latency and memory of answers beside CoreDNS, NSD and Unbound, write docs/dns-benchmarks.md (root)
+	$(call install,$(TOOLS))
+	$(GO) run ./bench dns --json bench/results/dns.json --markdown docs/dns-benchmarks.md

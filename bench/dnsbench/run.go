@@ -1,0 +1,210 @@
+package dnsbench
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fairway-lb/fairway/bench/listwatch"
+	"github.com/fairway-lb/fairway/bench/nameserver"
+	"github.com/fairway-lb/fairway/bench/process"
+)
+
+// Subjects are the servers that are measured, by what bench/nameserver calls them.
+var Subjects = []string{nameserver.Fairway, nameserver.CoreDNS, nameserver.NSD, nameserver.Unbound}
+
+// Options say what to measure.
+type Options struct {
+	Bin      string        `json:"-"` // the directory of the programs, see peerbin.Build
+	Rounds   int           `json:"rounds"`
+	Duration time.Duration `json:"duration"` // of one run of dnsperf
+	Subjects []string      `json:"subjects"`
+	Only     string        `json:"-"` // part of the name of the mixes to measure; empty: all
+
+	// Services and Endpoints are the size of the cluster in the measurement of memory and of
+	// changes; that of the loads has 1,000 Services. No Services: no such measurement.
+	Services  int `json:"services"`
+	Endpoints int `json:"endpoints"`
+	Changes   int `json:"changes"`
+
+	Env      []string     `json:"-"` // for the programs
+	Progress func(string) `json:"-"`
+}
+
+// A Sample is one run of dnsperf against one subject.
+type Sample struct {
+	Subject string        `json:"subject"`
+	Mix     string        `json:"mix"`
+	Round   int           `json:"round"`
+	Rate    int           `json:"rate,omitempty"` // queries a second that were sent; 0: as many as were answered
+	Queries int           `json:"queries"`        // that were answered
+	Lost    int           `json:"lost,omitempty"`
+	Seconds float64       `json:"seconds"`
+	CPU     time.Duration `json:"cpu"` // of the subject meanwhile, ns
+	P50     time.Duration `json:"p50,omitempty"`
+	P99     time.Duration `json:"p99,omitempty"`
+	Rcodes  string        `json:"rcodes"`
+}
+
+// A subject is a server that is up.
+type subject struct {
+	*nameserver.Server
+	close []func()
+}
+
+const (
+	apiAddress = "127.0.0.1:8001"
+	upstream   = "127.0.0.2:5300"
+)
+
+var listen = netip.MustParseAddrPort("10.0.0.53:53")
+
+func (s *subject) end() {
+	for _, f := range slices.Backward(s.close) {
+		f()
+	}
+}
+
+// start brings up a subject in a namespace of its own. net answers for what is not the cluster's.
+func (o Options) start(ctx context.Context, kind string, api *listwatch.Server, net *nameserver.Internet, zone string) (_ *subject, err error) {
+	s := &subject{}
+	defer func() {
+		if err != nil {
+			s.end()
+		}
+	}()
+	space, err := nameserver.NewSpace(listen.Addr())
+	if err != nil {
+		return nil, err
+	}
+	s.close = append(s.close, func() { _ = space.Close() })
+	if err := net.Listen(space, upstream); err != nil {
+		return nil, err
+	}
+	switch kind {
+	case nameserver.NSD, nameserver.Unbound:
+		s.Server, err = nameserver.StartStatic(ctx, nameserver.Static{
+			Kind: kind, Space: space, Addr: listen, Zone: domain, ZoneFile: zone, Upstream: upstream, Threads: 2,
+		})
+	default:
+		l, err := space.Listen("tcp", apiAddress)
+		if err != nil {
+			return nil, err
+		}
+		url, stop := api.Start(l)
+		s.close = append(s.close, stop)
+		corefile := nameserver.Expand(nameserver.Kubeadm, map[string]string{"API": "endpoint " + url, "UPSTREAM": upstream})
+		s.Server, err = nameserver.Start(ctx, nameserver.Options{
+			Kind: kind, Bin: o.Bin, Space: space, Addr: listen, Ready: "127.0.0.1:8181", Corefile: corefile, Env: o.Env,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.close = append(s.close, s.Server.Close)
+	return s, nil
+}
+
+// Run measures the loads: every subject in turn, round after round.
+func (o Options) Run(ctx context.Context) (samples []Sample, err error) {
+	c := cluster{services: 1000, endpoints: 2, sets: 50}
+	objects := c.objects()
+	api := listwatch.New()
+	if err := api.Set(objects...); err != nil {
+		return nil, err
+	}
+	net, err := nameserver.NewInternet()
+	if err != nil {
+		return nil, err
+	}
+	defer net.Close()
+	dir, err := process.TempDir("dnsbench")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	var up []*subject
+	for _, kind := range o.Subjects {
+		s, err := o.start(ctx, kind, api, net, zoneFile(objects))
+		if err != nil {
+			return nil, err
+		}
+		defer s.end()
+		up = append(up, s)
+	}
+	for round := range o.Rounds {
+		for i, m := range c.mixes() {
+			if !strings.Contains(m.Name, o.Only) {
+				continue
+			}
+			file := filepath.Join(dir, fmt.Sprint(i))
+			if err := os.WriteFile(file, []byte(m.Queries), 0o600); err != nil {
+				return nil, err
+			}
+			for at := range up {
+				s := up[(at+round)%len(up)] // everyone is the first now and then
+				got, err := o.measure(ctx, s, m, file)
+				if err != nil {
+					return nil, err
+				}
+				for j := range got {
+					got[j].Round = round
+				}
+				samples = append(samples, got...)
+			}
+		}
+	}
+	return samples, nil
+}
+
+// measure sends one mix to one subject: at a fixed load, then at the highest.
+func (o Options) measure(ctx context.Context, s *subject, m Mix, file string) (out []Sample, err error) {
+	if m.Cached && s.Name == nameserver.NSD {
+		return nil, nil
+	}
+	l := load{queries: file, edns: m.EDNS, limit: o.Duration}
+	if m.Cached {
+		warm := l
+		warm.once = true
+		if _, err := warm.run(ctx, s.Server); err != nil {
+			return nil, err
+		}
+	}
+	for _, rate := range []int{m.Load, 0} {
+		o.Progress(fmt.Sprintf("%s, %s, %d queries/s", m.Name, s.Name, rate))
+		l.rate = rate
+		before, err := process.CPU(s.PID())
+		if err != nil {
+			return nil, err
+		}
+		r, err := l.run(ctx, s.Server)
+		if err != nil {
+			return nil, err
+		}
+		after, err := process.CPU(s.PID())
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", s.Err(), err)
+		}
+		out = append(out, Sample{
+			Subject: s.Name, Mix: m.Name, Rate: rate, Queries: r.completed, Lost: r.lost, Seconds: r.seconds,
+			CPU: after - before, P50: r.quantile(0.5), P99: r.quantile(0.99), Rcodes: r.rcodes,
+		})
+	}
+	return out, nil
+}
+
+// quantile of the latencies; 0 if there are none.
+func (r report) quantile(q float64) time.Duration {
+	if len(r.latencies) == 0 {
+		return 0
+	}
+	return time.Duration(r.latencies[int(q*float64(len(r.latencies)-1))] * float64(time.Second))
+}
