@@ -133,7 +133,7 @@ func (c client) ask() string {
 func wantAnswer(t *testing.T, c client, want, when string) {
 	t.Helper()
 	var got string
-	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
 		if got = c.ask(); got == want {
 			return
 		}

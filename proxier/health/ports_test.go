@@ -72,7 +72,7 @@ func failed(p *Ports) []string {
 }
 
 // client makes a connection per request, so that nothing outlives a test.
-var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 
 func get(t *testing.T, url string) (int, string, http.Header) {
 	t.Helper()

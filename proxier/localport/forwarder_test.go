@@ -95,11 +95,14 @@ func start(t *testing.T, o Options, s *proxier.Snapshot) (*Forwarder, *proxier.F
 	return f, feed
 }
 
+// patience is longer than a busy machine makes anything here wait.
+const patience = 30 * time.Second
+
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 5 s: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }
@@ -112,15 +115,20 @@ func connect(t *testing.T) *net.TCPConn {
 		c, err = net.Dial("tcp", at().String())
 		return err == nil
 	})
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	t.Cleanup(func() { c.Close() })
 	return c.(*net.TCPConn)
 }
 
-// ask returns what the other side says until it closes.
+// ask returns what the other side says until it closes. It says that it has nothing to say, so
+// that an echo ends as well.
 func ask(t *testing.T) string {
 	t.Helper()
-	b, err := io.ReadAll(connect(t))
+	c := connect(t)
+	if err := c.CloseWrite(); err != nil {
+		return err.Error()
+	}
+	b, err := io.ReadAll(c)
 	if err != nil {
 		return err.Error()
 	}

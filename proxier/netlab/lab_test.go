@@ -40,7 +40,7 @@ func TestPlainTraffic(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, from := range l.Places() {
-					a := l.Probe(Probe{From: from, To: at, Protocol: proto, Wait: 3 * time.Second})
+					a := l.Probe(Probe{From: from, To: at, Protocol: proto, Wait: 15 * time.Second})
 					if a.Verdict != Reached || a.Name != to || a.Seen != a.Local {
 						t.Errorf("%s from %s to %s (%s): %s from %s", proto, from, to, at, a, a.Local)
 					}
@@ -102,7 +102,7 @@ func TestTranslation(t *testing.T) {
 			for _, tc := range []struct{ from, seen string }{
 				{"a", "10.244.1.11"}, {"outside", "192.168.20.9"}, {"b", "192.168.10.1"},
 			} {
-				a := l.Probe(Probe{From: tc.from, To: vip, Protocol: proto, Wait: 3 * time.Second})
+				a := l.Probe(Probe{From: tc.from, To: vip, Protocol: proto, Wait: 15 * time.Second})
 				if want := family(netip.MustParseAddr(tc.seen), fam.v6); a.Name != "f" || a.Seen.Addr() != want {
 					t.Errorf("%s from %s: %s, want seen as %s", proto, tc.from, a, want)
 				}
@@ -120,7 +120,7 @@ func TestFixedSource(t *testing.T) {
 		}
 		source := netip.AddrPortFrom(OutsideAddrs[2], 4444)
 		for range 3 {
-			a := l.Probe(Probe{From: Outside, Source: source, To: at, Protocol: proto, Wait: 3 * time.Second})
+			a := l.Probe(Probe{From: Outside, Source: source, To: at, Protocol: proto, Wait: 15 * time.Second})
 			if a.Verdict != Reached || a.Seen != source {
 				t.Errorf("%s: %s, want seen as %s", proto, a, source)
 			}
@@ -150,7 +150,7 @@ func TestStreamAndChurn(t *testing.T) {
 		t.Errorf("nobody listens, but: %+v", c)
 	}
 	run(t, l, Node1, "iptables", "-I", "FORWARD", "-p", "tcp", "--dport", "8080", "-j", "REJECT", "--reject-with", "tcp-reset")
-	for deadline := time.Now().Add(5 * time.Second); s.Alive(1) == nil; {
+	for deadline := time.Now().Add(30 * time.Second); s.Alive(1) == nil; {
 		if time.Now().After(deadline) {
 			t.Fatal("the stream survived a reset")
 		}
