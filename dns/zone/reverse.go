@@ -5,9 +5,11 @@ import (
 	"net/netip"
 	"slices"
 	"sort"
+	"strings"
 
+	"github.com/fairway-lb/fairway/dns/corefile"
+	"github.com/fairway-lb/fairway/dns/plugin"
 	"github.com/fairway-lb/fairway/dns/wire"
-	"github.com/fairway-lb/fairway/proxier/names"
 )
 
 // hashAddr is the hash of an address in the tables.
@@ -131,18 +133,29 @@ func (x *index) podAt(a netip.Addr, namespace []byte) bool {
 	return false
 }
 
-// PodNamespace returns the namespace of the pod that has an address, for the search path of
-// autopath. It knows none unless the directive asks for verified pods.
-func (z *Zone) PodNamespace(a netip.Addr) (string, bool) {
-	var first *names.Pod
-	a = a.Unmap()
-	for _, it := range z.index.Load().pods.find(hashAddr(a)) {
-		if p := it.value; p.IP == a && (first == nil || p.NamespacedName.Compare(first.NamespacedName) < 0) {
-			first = p
+// SearchPath returns the zones in which a pod looks for names, for autopath: those of its
+// namespace, of all Services, and of the cluster. It is nil for an address that no pod has, or pods
+// of several namespaces (those on the node's own network), and unless the directive asks for
+// verified pods.
+func (z *Zone) SearchPath(client netip.Addr) []string {
+	if z.directive.Pods != corefile.PodsVerified {
+		return nil
+	}
+	namespace := ""
+	client = client.Unmap()
+	for _, it := range z.index.Load().pods.find(hashAddr(client)) {
+		switch p := it.value; {
+		case p.IP != client || p.Namespace == namespace:
+		case namespace != "":
+			return nil
+		default:
+			namespace = p.Namespace
 		}
 	}
-	if first == nil {
-		return "", false
+	if namespace == "" {
+		return nil
 	}
-	return first.Namespace, true
+	primary := plugin.Canonical(z.directive.PrimaryZone)
+	svc := "svc." + strings.TrimPrefix(primary, ".")
+	return []string{namespace + "." + svc, svc, primary}
 }

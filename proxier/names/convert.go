@@ -44,10 +44,33 @@ func OfService(s *corev1.Service) *Service {
 	default:
 		out.IPs = addresses(ips)
 	}
-	for _, p := range s.Spec.Ports {
-		out.Ports = append(out.Ports, Port{Name: intern(strings.ToLower(p.Name)), Protocol: protocol(p.Protocol), Number: p.Port})
+	out.Ports = ports(s.Spec.Ports)
+	return out
+}
+
+// OfImport converts a ServiceImport of the Multi-Cluster Services API, of type ClusterSetIP or
+// Headless. Slices are left for the caller.
+func OfImport(namespace, name, typ string, ips []string, list []corev1.ServicePort) *Service {
+	out := &Service{
+		NamespacedName: proxier.NamespacedName{Namespace: intern(strings.ToLower(namespace)), Name: strings.ToLower(name)},
+		Kind:           ClusterIP, Ports: ports(list),
 	}
-	out.Ports = slices.Clip(out.Ports)
+	if typ == "Headless" {
+		out.Kind = Headless
+	} else {
+		out.IPs = addresses(ips)
+	}
+	return out
+}
+
+func ports(list []corev1.ServicePort) []Port {
+	if len(list) == 0 {
+		return nil
+	}
+	out := make([]Port, 0, len(list))
+	for _, p := range list {
+		out = append(out, Port{Name: intern(strings.ToLower(p.Name)), Protocol: protocol(p.Protocol), Number: p.Port})
+	}
 	return out
 }
 
