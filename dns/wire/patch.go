@@ -112,6 +112,9 @@ func Pack(msg []byte) (*Packed, error) {
 	return p, nil
 }
 
+// Msg returns the message itself. The caller must not change it.
+func (p *Packed) Msg() []byte { return p.msg }
+
 // Len returns the length of the message.
 func (p *Packed) Len() int { return len(p.msg) }
 
