@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairway-lb/fairway/bench/conformance"
+	"github.com/fairway-lb/fairway/bench/machine"
 	"github.com/fairway-lb/fairway/bench/peerbin"
 	"github.com/fairway-lb/fairway/bench/scale"
 	"github.com/fairway-lb/fairway/bench/stage"
@@ -27,7 +28,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(peersCommand(), conformanceCommand(), scaleCommand())
+	root.AddCommand(peersCommand(), conformanceCommand(), scaleCommand(), dnsCommand(), allCommand(), reportCommand(), compareCommand())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := root.ExecuteContext(ctx); err != nil {
@@ -66,7 +67,7 @@ func conformanceCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			m := scale.ThisMachine(bin)
+			m := machine.This(bin)
 			m.Versions["kernel"] = m.Kernel
 			delete(m.Versions, "go")
 			show := progress()
@@ -112,7 +113,7 @@ func scaleCommand() *cobra.Command {
 			r := scale.Result{
 				Date:    time.Now().UTC().Format(time.DateOnly),
 				Command: "go run ./bench " + strings.Join(os.Args[1:], " "),
-				Machine: scale.ThisMachine(o.Bin),
+				Machine: machine.This(o.Bin),
 				Options: o,
 			}
 			r.Samples, err = scale.Run(cmd.Context(), o)

@@ -4,56 +4,20 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"os"
-	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 
+	"github.com/fairway-lb/fairway/bench/machine"
 	"github.com/fairway-lb/fairway/bench/stage"
 )
 
 // A Result is what one measurement found, with what is needed to repeat it.
 type Result struct {
-	Date    string   `json:"date"`
-	Command string   `json:"command"`
-	Machine Machine  `json:"machine"`
-	Options Options  `json:"options"`
-	Samples []Sample `json:"samples"`
-}
-
-// A Machine is what the numbers depend on besides the subjects.
-type Machine struct {
-	CPU      string            `json:"cpu"`
-	Cores    int               `json:"cores"`
-	Kernel   string            `json:"kernel"`
-	Versions map[string]string `json:"versions"`
-}
-
-// ThisMachine describes the machine that the program runs on. What cannot be found out is empty.
-func ThisMachine(bin string) Machine {
-	m := Machine{Cores: runtime.NumCPU(), Versions: map[string]string{"go": runtime.Version()}}
-	info, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.SplitSeq(string(info), "\n") {
-		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
-			m.CPU = strings.TrimSpace(value)
-			break
-		}
-	}
-	m.Kernel = output("uname", "-r")
-	m.Versions["kube-proxy"] = output(bin+"/kube-proxy", "--version")
-	m.Versions["fairway"] = output("git", "describe", "--always")
-	if output("git", "status", "--porcelain", "--", ":!docs", ":!bench/results") != "" {
-		m.Versions["fairway"] += "-dirty"
-	}
-	m.Versions["iptables"] = output("iptables", "--version")
-	m.Versions["nft"] = output("nft", "--version")
-	return m
-}
-
-func output(name string, args ...string) string {
-	b, _ := exec.Command(name, args...).Output()
-	return strings.TrimSpace(string(b))
+	Date    string          `json:"date"`
+	Command string          `json:"command"`
+	Machine machine.Machine `json:"machine"`
+	Options Options         `json:"options"`
+	Samples []Sample        `json:"samples"`
 }
 
 // Markdown returns the result as a page: a table of medians, and one of the ratios of each
@@ -80,6 +44,21 @@ change, and of the whole run. Medians of all samples, with the least and the mos
 was over the limit was ended then, and not run again; its memory is that of its last moment.
 
 `, o.Runs, stage.PollEvery)
+	r.tables(&b)
+	return b.String()
+}
+
+// Tables are the tables of the page, under a heading with the size of the cluster.
+func (r Result) Tables() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "### %d Services of %d endpoints\n\n", r.Options.Services, r.Options.Endpoints)
+	r.tables(&b)
+	r.churnTable(&b)
+	b.WriteString("\n")
+	return b.String()
+}
+
+func (r Result) tables(b *strings.Builder) {
 	b.WriteString("| | first sync | change | CPU of a change | memory | peak | tool | CPU |\n|---|---|---|---|---|---|---|---|\n")
 	rows := r.rows()
 	for _, w := range rows {
@@ -87,7 +66,7 @@ was over the limit was ended then, and not run again; its memory is that of its 
 		if w.over != "" {
 			cpu = "-" // that of a tool that did not end is not known
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", w.name,
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", w.name,
 			r.over(w, firstSync, seconds(w.first)), r.over(w, change, seconds(w.change)), dash(seconds(w.changeCPU)),
 			megabytes(w.rss), megabytes(w.hwm), megabytes(w.tool), cpu)
 	}
@@ -98,11 +77,46 @@ was over the limit was ended then, and not run again; its memory is that of its 
 			continue
 		}
 		p := rows[i]
-		fmt.Fprintf(&b, "| %s / %s | %s | %s | %s | %s | %s |\n", w.name, p.name,
+		fmt.Fprintf(b, "| %s / %s | %s | %s | %s | %s | %s |\n", w.name, p.name,
 			r.ratio(w, p, firstSync, w.first, p.first), r.ratio(w, p, change, w.change, p.change),
 			ratio(w.changeCPU, p.changeCPU), ratio(w.rss, p.rss), ratio(w.hwm, p.hwm))
 	}
-	return b.String()
+}
+
+// churnTable has a row for each subject that many changes were made with.
+func (r Result) churnTable(b *strings.Builder) {
+	type sums struct {
+		lag, cpu, longest []float64
+		calls, failed     int
+	}
+	gather := func(name string, of func(Sample) *Churn) (s sums) {
+		for _, x := range r.Samples {
+			c := of(x)
+			if x.Subject != name || c == nil {
+				continue
+			}
+			s.lag = append(s.lag, c.Lag.Seconds())
+			s.cpu = append(s.cpu, c.CPU.Seconds()/float64(c.Changes))
+			s.longest = append(s.longest, c.Longest.Seconds())
+			s.calls, s.failed = s.calls+c.Calls, s.failed+c.Failed
+		}
+		slices.Sort(s.lag)
+		slices.Sort(s.cpu)
+		slices.Sort(s.longest)
+		return s
+	}
+	header := "\n| many changes | lag, rolling | CPU per change | lag, churn | CPU per change | slowest connection | connections failed |\n|---|---|---|---|---|---|---|\n"
+	for _, s := range stage.Proxies {
+		rolling := gather(s.Name, func(x Sample) *Churn { return x.Rolling })
+		churn := gather(s.Name, func(x Sample) *Churn { return x.Churn })
+		if len(churn.lag) == 0 {
+			continue
+		}
+		b.WriteString(header)
+		header = ""
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %d of %d |\n", s.Name, dash(seconds(rolling.lag)), dash(seconds(rolling.cpu)),
+			seconds(churn.lag), seconds(churn.cpu), seconds(churn.longest), rolling.failed+churn.failed, rolling.calls+churn.calls)
+	}
 }
 
 // A row has the samples of one subject, sorted.
