@@ -29,7 +29,7 @@ endef
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test image bench lint fuzz
+.PHONY: help build demo test image bench bench-quick bench-go lint fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +63,15 @@ fuzz: ## run each fuzz target for FUZZTIME (default 10m)
 		done; \
 	done
 
-bench: ## Go benchmarks of every package
+bench: ## measure everything beside its peers, write docs/benchmarks.md (root, two hours; goes on where it was)
+	$(call install,$(TOOLS))
+	$(GO) run ./bench all
+
+bench-quick: ## the core of it in under 10 minutes, into .cache/bench (root)
+	$(call install,$(TOOLS))
+	$(GO) run ./bench all --quick --again --results .cache/bench/results --report .cache/bench
+
+bench-go: ## Go benchmarks of every package
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 image: ## build the container image (docker)
