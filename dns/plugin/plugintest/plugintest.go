@@ -67,6 +67,14 @@ func Ask(t testing.TB, text string) *plugin.Request {
 	return r
 }
 
+// Nets parses networks.
+func Nets(texts ...string) (out []netip.Prefix) {
+	for _, s := range texts {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
+
 // Records parses records of a zone file.
 func Records(t testing.TB, texts ...string) (out []dnswire.RR) {
 	t.Helper()
