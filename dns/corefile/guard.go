@@ -39,9 +39,7 @@ func check(name string, text []byte) (warnings []string, err error) {
 		return nil, fmt.Errorf("%s: larger than %d bytes", name, maxFileSize)
 	}
 	g := &guard{snippets: map[string][]caddyfile.Token{}, files: map[string][]caddyfile.Token{}, open: map[string]bool{}}
-	tokens := lex(name, text)
-	g.define(tokens)
-	if err := g.add(name, tokens); err != nil {
+	if err := g.add(name, g.define(lex(name, text))); err != nil {
 		return nil, err
 	}
 	if g.imports*g.tokens > maxCopies {
@@ -59,11 +57,12 @@ func lex(name string, text []byte) (out []caddyfile.Token) {
 	return out
 }
 
-// define finds the snippets among tokens: (name) { ... }.
-func (g *guard) define(tokens []caddyfile.Token) {
-	for i := 0; i+1 < len(tokens); i++ {
+// define finds the snippets among tokens, (name) { ... }, and returns the other tokens.
+func (g *guard) define(tokens []caddyfile.Token) (rest []caddyfile.Token) {
+	for i := 0; i < len(tokens); i++ {
 		name, ok := strings.CutPrefix(tokens[i].Text, "(")
-		if !ok || !strings.HasSuffix(name, ")") || tokens[i+1].Text != "{" {
+		if !ok || !strings.HasSuffix(name, ")") || i+1 == len(tokens) || tokens[i+1].Text != "{" {
+			rest = append(rest, tokens[i])
 			continue
 		}
 		depth, end := 1, i+2
@@ -80,6 +79,7 @@ func (g *guard) define(tokens []caddyfile.Token) {
 		}
 		i = end - 1
 	}
+	return rest
 }
 
 // add counts tokens and, in place of their imports, what these bring.
@@ -178,10 +178,8 @@ func (g *guard) read(path string) ([]caddyfile.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	tokens := lex(path, text)
-	g.files[path] = tokens
-	g.define(tokens)
-	return tokens, nil
+	g.files[path] = g.define(lex(path, text))
+	return g.files[path], nil
 }
 
 // readLimited reads a file of at most maxFileSize.

@@ -36,7 +36,8 @@ func one[D Directive](f func(*stanza) (D, error)) parser {
 // each calls f for each directive of the plugin in the block.
 func (s *stanza) each(f func() error) error {
 	for s.Next() {
-		if s.Val() != s.plugin {
+		name, err := replaceEnv(caddyfile.Token{Text: s.Val()}) // the library leaves this token as it was
+		if err != nil || name != s.plugin {
 			return s.Errf("unexpected '%s'", s.Val())
 		}
 		s.number++
