@@ -5,11 +5,9 @@ import (
 	"net/netip"
 )
 
-// defaultText is the configuration of a server that was given none, as CoreDNS has it.
-const defaultText = ". {\nwhoami\nlog\n}\n"
+// DefaultText is the configuration of a server that was given none, as CoreDNS has it.
+const DefaultText = ". {\nwhoami\nlog\n}\n"
 
-// Default returns the configuration of a server that has no Corefile.
-func Default(o Options) (*Config, error) { return Parse("Corefile", nil, o) }
 
 // A Config is a whole Corefile, checked. It is read-only after Load, and then safe for concurrent
 // use.

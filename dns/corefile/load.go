@@ -42,7 +42,7 @@ func Parse(name string, text []byte, o Options) (*Config, error) {
 	c := &Config{Warnings: warnings}
 	blocks, err := caddyfile.Parse(name, bytes.NewReader(text), nil)
 	if err == nil && len(blocks) == 0 { // as CoreDNS: an empty file is no configuration
-		blocks, err = caddyfile.Parse(name, strings.NewReader(defaultText), nil)
+		blocks, err = caddyfile.Parse(name, strings.NewReader(DefaultText), nil)
 	}
 	if err != nil {
 		return nil, err
