@@ -44,6 +44,12 @@ func (f *folder) objects() Objects {
 				out.EndpointSlices = append(out.EndpointSlices, o)
 			case *networkingv1.ServiceCIDR:
 				out.ServiceCIDRs = append(out.ServiceCIDRs, o)
+			case *corev1.Namespace:
+				out.Namespaces = append(out.Namespaces, o)
+			case *corev1.Pod:
+				out.Pods = append(out.Pods, o)
+			case *ServiceImport:
+				out.ServiceImports = append(out.ServiceImports, o)
 			case *corev1.Node:
 				if o.Name == f.NodeName {
 					out.Node = o

@@ -18,7 +18,7 @@ import (
 
 // A manifest is one object of a file.
 type manifest struct {
-	object  metav1.Object // *corev1.Service, *discoveryv1.EndpointSlice, *corev1.Node or *networkingv1.ServiceCIDR
+	object  metav1.Object // of one of the kinds below
 	kind    string
 	file    string
 	line    int
@@ -32,30 +32,35 @@ type lack struct{ reason, message string }
 type kind struct {
 	group, version, name string
 	cluster              bool // not in a namespace
+	names                bool // only of interest to a name server
 	make                 func() metav1.Object
 }
 
 func (k kind) apiVersion() string { return strings.TrimPrefix(k.group+"/"+k.version, "/") }
 
 var kinds = []kind{
-	{"", "v1", "Service", false, func() metav1.Object { return &corev1.Service{} }},
-	{"", "v1", "Node", true, func() metav1.Object { return &corev1.Node{} }},
-	{"discovery.k8s.io", "v1", "EndpointSlice", false, func() metav1.Object { return &discoveryv1.EndpointSlice{} }},
-	{"networking.k8s.io", "v1", "ServiceCIDR", true, func() metav1.Object { return &networkingv1.ServiceCIDR{} }},
+	{"", "v1", "Service", false, false, func() metav1.Object { return &corev1.Service{} }},
+	{"", "v1", "Node", true, false, func() metav1.Object { return &corev1.Node{} }},
+	{"discovery.k8s.io", "v1", "EndpointSlice", false, false, func() metav1.Object { return &discoveryv1.EndpointSlice{} }},
+	{"networking.k8s.io", "v1", "ServiceCIDR", true, false, func() metav1.Object { return &networkingv1.ServiceCIDR{} }},
+	{"", "v1", "Namespace", true, true, func() metav1.Object { return &corev1.Namespace{} }},
+	{"", "v1", "Pod", false, true, func() metav1.Object { return &corev1.Pod{} }},
+	{importGroup.Group, importGroup.Version, "ServiceImport", false, true, func() metav1.Object { return &ServiceImport{} }},
 }
 
 // A fileReader collects the objects of one file.
 type fileReader struct {
 	decoder
+	names   bool // kinds for name servers count too
 	objects []manifest
 	ignored map[string]int // kinds that are not ours
 }
 
 // readManifest decodes the text of one file: YAML documents or JSON values, List kinds
 // included. Either every object of it is good, or errs says what is not, each error a
-// [ManifestError]. ignored counts objects of other kinds.
-func readManifest(file string, data []byte) (objects []manifest, ignored map[string]int, errs []error) {
-	r := fileReader{decoder: decoder{file: file}, ignored: map[string]int{}}
+// [ManifestError]. ignored counts objects of other kinds, which are more unless names are wanted.
+func readManifest(file string, data []byte, names bool) (objects []manifest, ignored map[string]int, errs []error) {
+	r := fileReader{decoder: decoder{file: file}, names: names, ignored: map[string]int{}}
 	docs := yaml.NewDecoder(bytes.NewReader(data))
 	for {
 		var doc yaml.Node
@@ -108,7 +113,7 @@ func (r *fileReader) object(n *yaml.Node, path string, implied kind) {
 		return
 	}
 	for _, k := range kinds {
-		if k.group != group || k.name != strings.TrimSuffix(kindName, "List") {
+		if k.group != group || k.name != strings.TrimSuffix(kindName, "List") || k.names && !r.names {
 			continue
 		}
 		switch {

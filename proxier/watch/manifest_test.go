@@ -84,7 +84,7 @@ items:
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			objects, _, errs := readManifest("f.yaml", []byte(tc.text))
+			objects, _, errs := readManifest("f.yaml", []byte(tc.text), false)
 			if len(objects) > 0 {
 				t.Errorf("a bad file gave objects: %v", objects)
 			}
@@ -101,7 +101,7 @@ items:
 
 func TestManifestErrorsAreBounded(t *testing.T) {
 	text := "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n" + strings.Repeat("  x: 1\n", 1000)
-	if _, _, errs := readManifest("f", []byte(text)); len(errs) != maxErrors {
+	if _, _, errs := readManifest("f", []byte(text), false); len(errs) != maxErrors {
 		t.Errorf("got %d errors, want %d", len(errs), maxErrors)
 	}
 }
@@ -137,7 +137,7 @@ kind: Service
 metadata: {name: web}
 spec: {template: {}}
 `
-	objects, ignored, errs := readManifest("f.yaml", []byte(text))
+	objects, ignored, errs := readManifest("f.yaml", []byte(text), false)
 	if errs != nil {
 		t.Fatal(errs)
 	}
@@ -193,7 +193,7 @@ func TestManifestAsKubectlPrints(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		objects, _, errs := readManifest(name, data)
+		objects, _, errs := readManifest(name, data, false)
 		if errs != nil {
 			t.Fatalf("%s: %v", name, errors.Join(errs...))
 		}
@@ -213,7 +213,7 @@ func TestManifestTypedList(t *testing.T) {
 	"items": [
 		{"metadata": {"name": "a", "namespace": "x"}, "spec": {"clusterIP": "10.96.0.1"}},
 		{"metadata": {"name": "b\u0062", "namespace": "x"}}]}`
-	objects, _, errs := readManifest("f.json", []byte(text))
+	objects, _, errs := readManifest("f.json", []byte(text), false)
 	if errs != nil || len(objects) != 2 || objects[1].object.GetName() != "bb" || objects[0].line != 3 {
 		t.Errorf("got %v %v", objects, errs)
 	}
@@ -232,7 +232,7 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte("apiVersion: v1\nkind: Node\nmetadata: {name: a}\nstatus: {capacity: {cpu: 2, memory: 1Gi}}\n"))
 	f.Add([]byte("a: &a [*a]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		objects, _, errs := readManifest("f.yaml", data)
+		objects, _, errs := readManifest("f.yaml", data, false)
 		if len(errs) > 0 && len(objects) > 0 {
 			t.Fatalf("%d objects beside %v", len(objects), errs)
 		}

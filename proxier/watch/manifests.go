@@ -28,8 +28,28 @@ type ManifestOptions struct {
 	// Rescan is how often the folder is looked at without a notification: for file systems that
 	// give none, and for files that are links into other folders; 0 means 10 s.
 	Rescan time.Duration
+	// Names also reads Namespaces, Pods and ServiceImports, which a proxy ignores.
+	Names bool
 	// Log receives what could not be read, once per file and state. Nil means slog.Default.
 	Log *slog.Logger
+}
+
+// A Replacer takes a whole state at once: a [Store] or a [Names].
+type Replacer interface {
+	Replace(Objects)
+}
+
+// Both hands a state to several Replacers, in their order. A Store must come last: it trims the
+// objects.
+func Both(list ...Replacer) Replacer { return replacers(list) }
+
+type replacers []Replacer
+
+// Replace hands the state on.
+func (r replacers) Replace(o Objects) {
+	for _, x := range r {
+		x.Replace(o)
+	}
 }
 
 // Manifests keeps store equal to a folder of manifests until ctx is done, then returns nil. It
@@ -43,7 +63,7 @@ type ManifestOptions struct {
 //
 // A write that replaces a file by rename is atomic, as is the symlink swap by which Kubernetes
 // updates a ConfigMap volume; other writes are read when they have settled.
-func Manifests(ctx context.Context, store *Store, o ManifestOptions) error {
+func Manifests(ctx context.Context, store Replacer, o ManifestOptions) error {
 	f := newFolder(o)
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -183,7 +203,7 @@ func (f *folder) readFile(name string, old *file) *file {
 	}
 	var ignored map[string]int
 	if err == nil {
-		now.good, ignored, now.errs = readManifest(name, data)
+		now.good, ignored, now.errs = readManifest(name, data, f.Names)
 	} else {
 		now.errs = []error{&ManifestError{File: name, Msg: err.Error()}}
 	}

@@ -34,7 +34,7 @@ func publish(t *testing.T, store *Store, o PublishOptions) (feed *proxier.Feed, 
 	return feed, published
 }
 
-func names(s *proxier.Snapshot) string {
+func serviceNames(s *proxier.Snapshot) string {
 	out := fmt.Sprint(s.Revision)
 	for _, svc := range s.Services {
 		out += " " + svc.Name
@@ -58,13 +58,13 @@ func TestPublishWaitsForSync(t *testing.T) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if len(*published) != 0 {
-			t.Fatalf("published %s before EndpointSlices were complete", names((*published)[0]))
+			t.Fatalf("published %s before EndpointSlices were complete", serviceNames((*published)[0]))
 		}
 		store.mu.Lock()
 		store.delivered(listSlices)
 		store.mu.Unlock()
 		synctest.Wait()
-		if len(*published) != 1 || names((*published)[0]) != "1 a" {
+		if len(*published) != 1 || serviceNames((*published)[0]) != "1 a" {
 			t.Fatalf("published %d snapshots", len(*published))
 		}
 		if err := (*published)[0].Check(); err != nil {
@@ -129,7 +129,7 @@ func TestPublishProblems(t *testing.T) {
 		}
 		var got []string
 		for _, s := range *published {
-			got = append(got, names(s))
+			got = append(got, serviceNames(s))
 		}
 		own := (*published)[0].Problems
 		if len(own) != 1 {

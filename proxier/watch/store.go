@@ -164,13 +164,18 @@ func (s *Store) Staleness() time.Duration {
 	return 0
 }
 
-// Objects is the whole content of a Store.
+// Objects is the whole content of a Store or of a Names.
 type Objects struct {
 	Services       []*corev1.Service
 	EndpointSlices []*discoveryv1.EndpointSlice
 	Node           *corev1.Node // the node's own object, nil if there is none
 	ServiceCIDRs   []*networkingv1.ServiceCIDR
 	Problems       []proxier.Problem
+
+	// Only for Names.
+	Namespaces     []*corev1.Namespace
+	Pods           []*corev1.Pod
+	ServiceImports []*ServiceImport
 }
 
 // Replace makes o the whole content of the Store in one step, after which the Store is synced.

@@ -95,7 +95,7 @@ func TestTrimmingChangesNoDecision(t *testing.T) {
 	decode := func() Objects {
 		var o Objects
 		for _, text := range [][]byte{list, []byte(rich)} {
-			objects, _, errs := readManifest("f.yaml", text)
+			objects, _, errs := readManifest("f.yaml", text, false)
 			if errs != nil {
 				t.Fatal(errs)
 			}
