@@ -24,6 +24,7 @@ func (f *Forward) scrub(m *dnswire.Msg, q *question) *dnswire.Msg {
 		m.Rcode = dnswire.RcodeServerFailure
 	}
 	opt := m.IsEdns0()
+	m.Answer, m.Ns, m.Extra = whole(m.Answer), whole(m.Ns), whole(m.Extra)
 	answer, names := chain(m.Answer, q)
 	m.Answer = answer
 	m.Ns = authority(m.Ns, q, names)
@@ -37,6 +38,14 @@ func (f *Forward) scrub(m *dnswire.Msg, q *question) *dnswire.Msg {
 		m.Extra = append(m.Extra, e)
 	}
 	return m
+}
+
+// whole leaves out records without data, as updates have them: they cannot be packed again.
+func whole(rrs []dnswire.RR) []dnswire.RR {
+	return slices.DeleteFunc(rrs, func(rr dnswire.RR) bool {
+		h := rr.Header()
+		return h.Rdlength == 0 && h.Rrtype != dnswire.TypeOPT
+	})
 }
 
 // maxChain is how many aliases a name may have one after the other.

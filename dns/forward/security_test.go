@@ -277,6 +277,9 @@ func FuzzRead(f *testing.F) {
 		f.Add(b)
 	}
 	f.Add(packed(a.says(0, "www.example. 60 IN CNAME b.example.", "b.example. 60 IN A 192.0.2.1", "c.example. 60 IN A 192.0.2.2")))
+	bare := a.says(0, "www.example. 60 IN A 192.0.2.1")
+	bare.Answer = append(bare.Answer, &dnswire.RR_Header{Name: "www.example.", Rrtype: dnswire.TypeSOA, Class: dnswire.ClassINET})
+	f.Add(packed(bare))
 	fw := &Forward{metrics: NewMetrics()}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, v := q.read(b, a.Id)
@@ -295,6 +298,12 @@ func FuzzRead(f *testing.F) {
 		if m.Rcode > 15 {
 			t.Fatalf("code %d", m.Rcode)
 		}
-		dress(&plugin.Request{Msg: a.Msg}, m)
+		out, err := dress(&plugin.Request{Msg: a.Msg}, m).Pack()
+		if err != nil {
+			return // the server answers SERVFAIL
+		}
+		if err := new(dnswire.Msg).Unpack(out); err != nil {
+			t.Fatalf("cannot be read again: %v: %v", err, m)
+		}
 	})
 }
