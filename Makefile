@@ -49,6 +49,7 @@ test: lint ## everything CI runs: lint, unit, goldens, real packets, real API se
 	# (The mutants take the same backend and runner through part of it under the detector.)
 	REQUIRE=all $(GO) test -race -timeout 30m -skip '^TestConformance$$' ./...
 	REQUIRE=all $(GO) test -timeout 30m -run '^TestConformance$$' ./iptables
+	$(GO) test -C deploy/render ./... # the chart and the manifests made of it
 
 lint: ## gofmt, go vet and staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
@@ -73,6 +74,9 @@ bench-quick: ## the core of it in under 10 minutes, into .cache/bench (root)
 
 bench-go: ## Go benchmarks of every package
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+manifests: ## write deploy/*.yaml anew from the chart
+	$(GO) run -C deploy/render .
 
 image: ## build the container image (docker)
 	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) -t $(IMAGE) .

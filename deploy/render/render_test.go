@@ -1,0 +1,90 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// TestInStep: the manifests in deploy are what the chart comes to. If not, run the command.
+func TestInStep(t *testing.T) {
+	files, err := render(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, template := range manifests {
+		have, err := os.ReadFile(filepath.Join("..", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(have) != files[template] {
+			t.Errorf("deploy/%s is not what the chart comes to: go run -C deploy/render .", file)
+		}
+		delete(files, template)
+	}
+	for template := range files {
+		t.Errorf("template %s is in no manifest", template)
+	}
+}
+
+// object returns the object of a kind in a rendered file, as text.
+func object(t *testing.T, file, kind string) string {
+	t.Helper()
+	for _, doc := range strings.Split(file, "\n---\n") {
+		if strings.Contains("\n"+doc, "\nkind: "+kind+"\n") {
+			return doc + "\n"
+		}
+	}
+	t.Fatalf("no %s in:\n%s", kind, file)
+	return ""
+}
+
+// TestValues: every value has its effect.
+func TestValues(t *testing.T) {
+	const corefile = ".:53 {\n    whoami\n}\n\nexample.org:53 {\n    erratic\n}\n"
+	files, err := render(map[string]any{
+		"image": "registry.example/fairway:v1", "imagePullPolicy": "Always",
+		"proxy": map[string]any{"clusterCIDR": "10.1.0.0/16", "mode": "nftables", "config": map[string]any{"iptables": map[string]any{"minSyncPeriod": "1s"}}, "resources": map[string]any{"limits": map[string]any{"cpu": "3"}}},
+		"dns":   map[string]any{"replicas": 5, "clusterIP": "fd00::a", "corefile": corefile, "resources": map[string]any{"limits": map[string]any{"cpu": "4"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config corev1.ConfigMap
+	if err := yaml.UnmarshalStrict([]byte(object(t, files["dns.yaml"], "ConfigMap")), &config); err != nil {
+		t.Fatal(err)
+	}
+	if got := config.Data["Corefile"]; got != corefile {
+		t.Errorf("the Corefile is %q, want %q", got, corefile)
+	}
+	for file, want := range map[string][]string{
+		"dns.yaml":   {"image: registry.example/fairway:v1", "imagePullPolicy: Always", "replicas: 5", "clusterIP: fd00::a", "cpu: \"4\""},
+		"proxy.yaml": {"image: registry.example/fairway:v1", "clusterCIDR: 10.1.0.0/16", "mode: nftables", "    iptables:\n      minSyncPeriod: 1s\n", "cpu: \"3\""},
+	} {
+		for _, w := range want {
+			if !strings.Contains(files[file], w) {
+				t.Errorf("%s lacks %q:\n%s", file, w, files[file])
+			}
+		}
+	}
+	zone, err := render(map[string]any{"dns": map[string]any{"clusterDomain": "k8s.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := zone["dns.yaml"]; strings.Count(text, "k8s.example") != 3 || strings.Contains(text, "cluster.local") {
+		t.Errorf("another domain:\n%s", object(t, text, "ConfigMap"))
+	}
+	off, err := render(map[string]any{"proxy": map[string]any{"enabled": false}, "dns": map[string]any{"enabled": false}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range off {
+		if strings.TrimSpace(text) != "" {
+			t.Errorf("%s is not empty when it is off:\n%s", file, text)
+		}
+	}
+}
