@@ -82,6 +82,11 @@ var layers = []layer{
 	{why: "each kernel library has one home", of: not(in("ipvs")), forbids: in("github.com/moby/ipvs"), tests: true},
 	{why: "each kernel library has one home", of: not(in("ebpf")), forbids: in("github.com/cilium/ebpf"), tests: true},
 	{why: "the wire format of names has one home", of: not(in("dns", "bench")), forbids: in("github.com/miekg/dns"), tests: true},
+	{why: "the resolver knows a cluster by proxier/names alone, and no data plane", of: in("dns"),
+		forbids: func(p string) bool {
+			return strings.HasPrefix(p, "k8s.io/") || oursIn("iptables", "ipvs", "ebpf")(p) ||
+				oursIn("proxier")(p) && ours(p) != "proxier" && ours(p) != "proxier/names"
+		}},
 	{why: "dns/wire stands on the standard library alone", of: in("dns/wire"), forbids: not(standard)},
 	{why: "dns/serve knows sockets and messages, not zones or configurations", of: in("dns/serve"),
 		forbids: func(p string) bool {
@@ -199,6 +204,7 @@ func TestLayersCanFail(t *testing.T) {
 		{pkg{dir: "cmd/fairway", imports: []string{"github.com/moby/ipvs"}}, "one home"},
 		{pkg{dir: "proxier/netlab", imports: []string{"github.com/cilium/ebpf/link"}}, "one home"},
 		{pkg{dir: "proxier/admin", imports: []string{"github.com/miekg/dns"}}, "names"},
+		{pkg{dir: "dns/server", imports: m("proxier/watch")}, "proxier/names alone"},
 		{pkg{dir: "dns/wire", imports: []string{"github.com/miekg/dns"}}, "standard library alone"},
 		{pkg{dir: "dns/serve", imports: m("dns/corefile")}, "sockets"},
 		{pkg{dir: "cmd/fairway", imports: m("proxier/proxiertest")}, "suite"},

@@ -31,20 +31,25 @@ type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit %d", int(c)) }
 
-// command returns what a program of this name is: kube-proxy is "fairway proxy".
+// command returns what a program of this name is: kube-proxy is "fairway proxy", and coredns is
+// "fairway dns".
 func command(argv0 string) *cobra.Command {
 	var c *cobra.Command
-	if filepath.Base(argv0) == "kube-proxy" {
+	switch filepath.Base(argv0) {
+	case "kube-proxy":
 		c = proxyCommand()
 		c.Use = "kube-proxy"
-	} else {
+	case "coredns":
+		c = dnsCommand()
+		c.Use = "coredns"
+	default:
 		c = &cobra.Command{
 			Use:   "fairway",
-			Short: "Fairway forwards connections to Kubernetes Services",
+			Short: "Fairway forwards connections to Kubernetes Services, and resolves their names",
 			Args:  cobra.NoArgs,
 			RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 		}
-		c.AddCommand(proxyCommand(), renderCommand(), getCommand(), cleanupCommand(), demoCommand(), versionCommand())
+		c.AddCommand(proxyCommand(), dnsCommand(), renderCommand(), getCommand(), cleanupCommand(), demoCommand(), versionCommand())
 	}
 	c.SilenceErrors, c.SilenceUsage = true, true // main reports errors
 	c.CompletionOptions.DisableDefaultCmd = true

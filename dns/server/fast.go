@@ -1,0 +1,85 @@
+package server
+
+import (
+	"time"
+
+	dnswire "github.com/miekg/dns"
+
+	"github.com/fairway-lb/fairway/dns/metrics"
+	"github.com/fairway-lb/fairway/dns/wire"
+)
+
+// A fastPath is the short form of a chain in which nothing but a zone or a cache can answer at
+// once. Other plugins of such a chain either come into play only when a query is forwarded, or do
+// nothing to good answers.
+type fastPath []stage
+
+// A stage is something that may have a packed answer.
+type stage struct {
+	wire.Fast
+	by metrics.Plugin
+}
+
+// fastPlugins are those that a chain may have beside a zone and a cache and still have a short
+// form.
+var fastPlugins = map[string]bool{
+	"errors": true, "forward": true, "loop": true, "loadbalance": true, "cancel": true, "bufsize": true,
+	"kubernetes": true, "cache": true,
+}
+
+// A worker is the fast path of one worker of a listener. It answers one query at a time.
+type worker struct {
+	l     *listener
+	proto metrics.Proto
+	n     int
+	count []counted // since the last Done
+}
+
+// counted is how many queries a worker counted in a stripe.
+type counted struct {
+	stripe *metrics.Stripe
+	n      int
+}
+
+// Answer replies to a query if a packed answer is at hand.
+func (w *worker) Answer(q *wire.Query, limit int, out []byte) (int, bool) {
+	if q.Class != dnswire.ClassINET {
+		return 0, false
+	}
+	s := w.l.router.Load().only(q)
+	if s == nil {
+		return 0, false
+	}
+	if w.proto == metrics.UDP {
+		limit = min(len(out), q.Limit(s.maxUDP))
+	}
+	for i := range s.fast {
+		n, ok := s.fast[i].Answer(q, limit, out)
+		if !ok {
+			continue
+		}
+		stripe := s.workers[w.proto][w.n]
+		stripe.Count(&metrics.Query{V6: q.V6, Type: q.Type, DO: q.DO, In: len(q.Msg), Out: n, Rcode: wire.Rcode(out), By: s.fast[i].by})
+		w.note(stripe)
+		return n, true
+	}
+	return 0, false
+}
+
+func (w *worker) note(s *metrics.Stripe) {
+	for i := range w.count {
+		if w.count[i].stripe == s {
+			w.count[i].n++
+			return
+		}
+	}
+	w.count = append(w.count, counted{s, 1})
+}
+
+// Done notes how long the queries since the last call took.
+func (w *worker) Done(took time.Duration) {
+	for _, c := range w.count {
+		c.stripe.Took(c.n, took)
+	}
+	w.count = w.count[:0]
+}
