@@ -82,7 +82,7 @@ var layers = []layer{
 	{why: "each kernel library has one home", of: not(in("ipvs")), forbids: in("github.com/moby/ipvs"), tests: true},
 	{why: "each kernel library has one home", of: not(in("ebpf")), forbids: in("github.com/cilium/ebpf"), tests: true},
 	{why: "the wire format of names has one home", of: not(in("dns", "bench")), forbids: in("github.com/miekg/dns"), tests: true},
-	{why: "the resolver knows a cluster by proxier/names alone, and no data plane", of: in("dns"),
+	{why: "the resolver knows a cluster by proxier/names alone, and no data plane", of: func(dir string) bool { return under(dir, "dns") && dir != "dns/dnstest" },
 		forbids: func(p string) bool {
 			return strings.HasPrefix(p, "k8s.io/") || oursIn("iptables", "ipvs", "ebpf")(p) ||
 				oursIn("proxier")(p) && ours(p) != "proxier" && ours(p) != "proxier/names"
@@ -91,6 +91,11 @@ var layers = []layer{
 	{why: "dns/serve knows sockets and messages, not zones or configurations", of: in("dns/serve"),
 		forbids: func(p string) bool {
 			return !standard(p) && p != module+"/dns/wire" && !under(p, "golang.org/x/sys")
+		}},
+	{why: "forward and cache know questions and directives, and nothing of each other",
+		of: in("dns/forward", "dns/cache"),
+		forbids: func(p string) bool {
+			return oursIn("dns", "proxier")(p) && !under(ours(p), "dns/plugin", "dns/wire", "dns/corefile")
 		}},
 	{why: "measurements and the suite are for tests", of: not(in("bench", "proxier/proxiertest")),
 		forbids: oursIn("bench", "proxier/proxiertest")},
@@ -207,6 +212,7 @@ func TestLayersCanFail(t *testing.T) {
 		{pkg{dir: "dns/server", imports: m("proxier/watch")}, "proxier/names alone"},
 		{pkg{dir: "dns/wire", imports: []string{"github.com/miekg/dns"}}, "standard library alone"},
 		{pkg{dir: "dns/serve", imports: m("dns/corefile")}, "sockets"},
+		{pkg{dir: "dns/cache", imports: m("dns/forward")}, "questions and directives"},
 		{pkg{dir: "cmd/fairway", imports: m("proxier/proxiertest")}, "suite"},
 		{pkg{dir: "iptables", imports: m("proxier/netlab")}, "laboratory"},
 		{pkg{dir: "bench", imports: m("cmd/fairway")}, "top"},
