@@ -26,7 +26,7 @@ type graph struct {
 
 // graphs are those of the report, but for those without a single point.
 func graphs(files map[string]File) []graph {
-	connect := graph{"connect.svg", "Connecting from a pod to the last Service, median, over the direct connection", "times", map[string]plotter.XYs{}}
+	connect := graph{"connect.svg", "Connecting to the last Service, times the direct connection", "times", map[string]plotter.XYs{}}
 	first := graph{"first-sync.svg", "From the start of the proxy until all Services work", "s", map[string]plotter.XYs{}}
 	change := graph{"change.svg", "From a change of one endpoint until packets follow", "ms", map[string]plotter.XYs{}}
 	memory := graph{"memory.svg", "Resident memory of the proxy", "MB", map[string]plotter.XYs{}}
@@ -107,6 +107,7 @@ var lines = []struct {
 func (g graph) svg() ([]byte, error) {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = g.title, "Services", g.unit
+	p.Title.TextStyle.Font.Size = vg.Points(11)
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Add(plotter.NewGrid())
@@ -140,7 +141,7 @@ func (g graph) svg() ([]byte, error) {
 		p.Y.Min, p.Y.Max = 0, high*1.5
 	}
 	c := vgsvg.New(18*vg.Centimeter, 10*vg.Centimeter)
-	p.Draw(draw.New(c))
+	p.Draw(draw.Crop(draw.New(c), 0, -vg.Centimeter, vg.Millimeter, -vg.Millimeter)) // the last tick's number is wide
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
 		return nil, fmt.Errorf("%s: %w", g.file, err)
