@@ -84,7 +84,7 @@ var layers = []layer{
 	{why: "the wire format of names has one home", of: not(in("dns", "bench")), forbids: in("github.com/miekg/dns"), tests: true},
 	{why: "the resolver knows a cluster by proxier/names alone, and no data plane", of: func(dir string) bool { return under(dir, "dns") && dir != "dns/dnstest" },
 		forbids: func(p string) bool {
-			return strings.HasPrefix(p, "k8s.io/") || oursIn("iptables", "ipvs", "ebpf")(p) ||
+			return strings.HasPrefix(p, "k8s.io/") && !under(p, "k8s.io/apimachinery") || oursIn("iptables", "ipvs", "ebpf")(p) ||
 				oursIn("proxier")(p) && ours(p) != "proxier" && ours(p) != "proxier/names"
 		}},
 	{why: "dns/wire stands on the standard library alone", of: in("dns/wire"), forbids: not(standard)},

@@ -204,7 +204,7 @@ func (b *builder) page(addr, path string, h http.Handler) {
 
 // sites puts the zones of a block on its listeners.
 func (b *builder) sites(block *corefile.Block, parts []*part) error {
-	chain, fast := chainOf(parts)
+	chain, classes, fast := chainOf(parts)
 	limit := defaultUDP
 	if d, ok := corefile.Find[*corefile.Bufsize](block); ok {
 		limit = int(d.Size)
@@ -229,7 +229,7 @@ func (b *builder) sites(block *corefile.Block, parts []*part) error {
 			if err != nil {
 				return fmt.Errorf("%s: zone %q: %w", block.Pos, k.Zone, err)
 			}
-			site := &site{zone: k.Zone, chain: chain, chaos: chaosOf(parts), fast: fast, maxUDP: limit}
+			site := &site{zone: k.Zone, chain: chain, classes: classes, fast: fast, maxUDP: limit}
 			b.count(site, metrics.Block{Server: r.label, Zone: k.Zone}, parts)
 			r.sites[key] = append(r.sites[key], site)
 		}
@@ -269,14 +269,14 @@ func (b *builder) count(s *site, block metrics.Block, parts []*part) {
 }
 
 // chainOf puts parts in a row, and returns its short form if it has one.
-func chainOf(parts []*part) (plugin.Handler, fastPath) {
+func chainOf(parts []*part) (chain plugin.Handler, classes bool, fast fastPath) {
 	if len(parts) == 0 {
-		return refuse, nil
+		return refuse, false, nil
 	}
 	var plugins []plugin.Plugin
 	var zone, cache fastPath
 	short := true
-	for _, p := range parts {
+	for i, p := range parts {
 		name := p.directive.Plugin()
 		plugins = append(plugins, p.plugin)
 		short = short && fastPlugins[name]
@@ -288,27 +288,23 @@ func chainOf(parts []*part) (plugin.Handler, fastPath) {
 				zone = append(zone, st)
 			}
 		}
-	}
-	if !short {
-		return plugin.Chain(plugins...), nil
-	}
-	// The zone goes first, although its plugin comes after the cache: it is as fast, and right.
-	return plugin.Chain(plugins...), append(zone, cache...)
-}
-
-// chaosOf is the chain for class CH, nil if the block does not answer that.
-func chaosOf(parts []*part) plugin.Handler {
-	h, found := refuse, false
-	for _, p := range slices.Backward(parts) {
-		switch p.directive.Plugin() {
-		case "chaos":
-			h, found = p.plugin.Wrap(h), true
-		case "errors", "log":
-			h = p.plugin.Wrap(h)
+		if knowsClasses(p) && !slices.ContainsFunc(parts[i+1:], knowsClasses) {
+			plugins, classes = append(plugins, plugin.OnlyIN), true
 		}
 	}
-	if !found {
-		return nil
+	if short {
+		// The zone goes first, although its plugin comes after the cache: it is as fast, and right.
+		fast = append(zone, cache...)
 	}
-	return h
+	return plugin.Chain(plugins...), classes, fast
+}
+
+// knowsClasses reports whether a plugin tells classes apart. Behind the last that does, and in
+// blocks without one, other classes than IN are refused.
+func knowsClasses(p *part) bool {
+	switch p.directive.(type) {
+	case *corefile.Chaos, *corefile.Rewrite, *corefile.Template:
+		return true
+	}
+	return false
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -14,11 +15,15 @@ import (
 	"github.com/fairway-lb/fairway/dns/forward"
 	"github.com/fairway-lb/fairway/dns/loop"
 	"github.com/fairway-lb/fairway/dns/plugin/acl"
+	"github.com/fairway-lb/fairway/dns/plugin/autopath"
 	"github.com/fairway-lb/fairway/dns/plugin/basic"
 	"github.com/fairway-lb/fairway/dns/plugin/dns64"
+	"github.com/fairway-lb/fairway/dns/plugin/file"
 	"github.com/fairway-lb/fairway/dns/plugin/hosts"
 	"github.com/fairway-lb/fairway/dns/plugin/loadbalance"
 	"github.com/fairway-lb/fairway/dns/plugin/logging"
+	"github.com/fairway-lb/fairway/dns/plugin/rewrite"
+	"github.com/fairway-lb/fairway/dns/plugin/transfer"
 	"github.com/fairway-lb/fairway/dns/zone"
 )
 
@@ -30,6 +35,7 @@ type shared struct {
 	local      prometheus.Counter
 	acl        *acl.Metrics
 	dns64      *prometheus.CounterVec
+	autopath   *prometheus.CounterVec
 	loop       *loop.Names // not a metric: the names of all probes
 	programmed *prometheus.HistogramVec
 }
@@ -37,7 +43,7 @@ type shared struct {
 func newShared() shared {
 	return shared{
 		cache: cache.NewMetrics(), forward: forward.NewMetrics(), hosts: hosts.NewMetrics(), local: basic.LocalRequests(),
-		acl: acl.NewMetrics(), dns64: dns64.Metrics(), loop: loop.NewNames(),
+		acl: acl.NewMetrics(), dns64: dns64.Metrics(), autopath: autopath.Metrics(), loop: loop.NewNames(),
 		programmed: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "coredns", Subsystem: "kubernetes", Name: "dns_programming_duration_seconds",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 20), Help: "Histogram of the time (in seconds) it took to program a dns instance."},
 			[]string{"service_kind"}),
@@ -45,7 +51,7 @@ func newShared() shared {
 }
 
 func (m shared) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.cache, m.forward, m.hosts, m.local, m.acl, m.dns64, m.programmed}
+	return []prometheus.Collector{m.cache, m.forward, m.hosts, m.local, m.acl, m.dns64, m.autopath, m.programmed}
 }
 
 // construct makes the plugin of p's directive. Nothing is started yet but the connection to a
@@ -90,6 +96,20 @@ func (s *Server) construct(b *corefile.Block, p *part) (err error) {
 		p.plugin = acl.New(d, s.shared.acl)
 	case *corefile.DNS64:
 		p.plugin = dns64.New(d, s, s.shared.dns64)
+	case *corefile.Autopath:
+		err = s.constructAutopath(d, p)
+	case *corefile.Transfer:
+		var from []transfer.Transferer
+		for _, n := range p.needs {
+			if t, ok := n.plugin.(transfer.Transferer); ok {
+				from = append(from, t)
+			}
+		}
+		p.plugin, err = transfer.New(d, from)
+	case *corefile.File:
+		p.plugin, err = file.New(d, s, s.log)
+	case *corefile.Rewrite:
+		p.plugin = rewrite.New(d, s)
 	case *corefile.Loadbalance:
 		p.plugin, err = loadbalance.New(d, s.log)
 	case *corefile.Kubernetes:
@@ -98,6 +118,23 @@ func (s *Server) construct(b *corefile.Block, p *part) (err error) {
 		return errNotBuilt
 	}
 	return err
+}
+
+// constructAutopath lets the plugin ask the one that knows search paths.
+func (s *Server) constructAutopath(d *corefile.Autopath, p *part) error {
+	var searcher autopath.Searcher
+	if d.From != "" {
+		for _, n := range p.needs {
+			if a, ok := n.plugin.(autopath.Searcher); ok && n.directive.Plugin() == d.From {
+				searcher = a
+			}
+		}
+		if searcher == nil {
+			return fmt.Errorf("@%s: no plugin of that name in the block knows search paths", d.From)
+		}
+	}
+	p.plugin = autopath.New(d, searcher, autopath.Own("/etc/resolv.conf"), s.shared.autopath)
+	return nil
 }
 
 // firstAddr is the listener that the metrics of a block's cache are counted for.

@@ -96,6 +96,13 @@ func (s *Server) replace(ctx context.Context, cfg *corefile.Config) error {
 	s.metrics.SetEnabled(g.enabled)
 	s.sink.SetDebug(g.debug)
 	s.showPages(g, pages)
+	for _, p := range g.made { // a probe for loops comes in through the listeners
+		if _, ok := p.directive.(*corefile.Loop); ok {
+			if err := p.start(ctx); err != nil {
+				s.log.Error("no loops will be found", "err", err)
+			}
+		}
+	}
 	for _, l := range surplus {
 		s.drain(l)
 	}
@@ -120,6 +127,9 @@ func (s *Server) prepare(ctx context.Context, g *generation) (fresh map[netip.Ad
 		}
 	}()
 	for _, p := range g.made {
+		if _, later := p.directive.(*corefile.Loop); later {
+			continue
+		}
 		if err := p.start(ctx); err != nil {
 			return fresh, pages, err
 		}

@@ -28,7 +28,7 @@ type site struct {
 	view    string
 	wants   func(*plugin.Request) bool // nil: all
 	chain   plugin.Handler
-	chaos   plugin.Handler // for class CH; nil: refused
+	classes bool // the chain looks at classes; without, only IN gets there
 	fast    fastPath
 	maxUDP  int                  // bytes of a reply over UDP
 	slow    [2]*metrics.Stripe   // by protocol
@@ -89,13 +89,10 @@ func (r *router) serve(ctx context.Context, q *wire.Query, req *plugin.Request) 
 		return nil, plugin.Fail("", dnswire.RcodeRefused, nil)
 	}
 	req.Zone, req.View = s.zone, s.view
-	if req.Class() == dnswire.ClassINET {
-		return s, s.chain.Serve(ctx, req)
+	if req.Class() != dnswire.ClassINET && !s.classes {
+		return s, plugin.Fail("", dnswire.RcodeRefused, nil)
 	}
-	if req.Class() == dnswire.ClassCHAOS && s.chaos != nil {
-		return s, s.chaos.Serve(ctx, req)
-	}
-	return s, plugin.Fail("", dnswire.RcodeRefused, nil)
+	return s, s.chain.Serve(ctx, req)
 }
 
 // maxDepth is how many lookups a plugin's lookup may cause in turn: chains of aliases that lead
