@@ -125,13 +125,11 @@ func TestTTL(t *testing.T) {
 			t.Errorf("%s %s, kept: %q, want %q", tt.ask, tt.reply, got, tt.want)
 		}
 	}
-	c, _ := New(kubeadm, Options{})
-	defer c.Close()
 	for _, tt := range []struct {
 		denial    bool
 		ttl, want uint32
 	}{{false, 28800, 30}, {false, 30, 30}, {false, 0, 5}, {true, 3600, 30}, {true, 0, 5}} {
-		if got := c.Passing(tt.denial, tt.ttl); got != tt.want {
+		if got := Passing(kubeadm)(tt.denial, tt.ttl); got != tt.want {
 			t.Errorf("%+v: %d", tt, got)
 		}
 	}

@@ -146,13 +146,19 @@ func least(m *dnswire.Msg, most uint32) uint32 {
 	return most
 }
 
-// Passing returns the TTL in seconds that a client sees in an answer that is not kept, but passes
-// the cache on its way: the least TTL of the answer, or of the denial, within the limits for what
-// is kept. All records of the answer have it. So CoreDNS does, and clients of kubeadm's Corefile
-// see it.
-func (c *Cache) Passing(denial bool, ttl uint32) uint32 {
-	if denial {
-		return c.denial.clamp(ttl)
+// Passing returns the function that tells the TTL, in seconds, that a client sees in an answer that
+// is not kept, but passes a cache on its way: the least TTL of the answer, or of the denial, within
+// the limits for what is kept. All records of the answer have it. So CoreDNS does, and clients of
+// kubeadm's Corefile see it.
+func Passing(d *corefile.Cache) func(denial bool, ttl uint32) uint32 {
+	success, denials, _ := limits(d)
+	return func(denial bool, ttl uint32) uint32 {
+		if denial {
+			return denials.clamp(ttl)
+		}
+		return success.clamp(ttl)
 	}
-	return c.success.clamp(ttl)
 }
+
+// Passing is the function [Passing] of the cache's own directive.
+func (c *Cache) Passing(denial bool, ttl uint32) uint32 { return Passing(&c.o)(denial, ttl) }
