@@ -23,6 +23,10 @@ type Request struct {
 	Server string         // label of metrics, such as dns://:53
 	View   string         // label of metrics: the view that chose the block, usually ""
 
+	// Send are EDNS options for upstreams, which plugins of the block want them to have. Options of
+	// the client's own are not passed on. Requests with different Send have different answers.
+	Send []dnswire.EDNS0
+
 	// From is the request that this one was made from, and nil for what a client sent. Policy must
 	// hold for every request in that line: a name that was rewritten was still asked for.
 	From *Request

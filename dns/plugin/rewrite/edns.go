@@ -38,8 +38,11 @@ func ednsRule(c *corefile.RewriteEDNS0) rule {
 				opt = r.Msg.IsEdns0()
 			}
 			opt.Option = slices.DeleteFunc(opt.Option, is)
+			r.Send = slices.DeleteFunc(slices.Clone(r.Send), is)
 			if c.Action != "unset" {
-				opt.Option = append(opt.Option, option(c, r))
+				o := option(c, r)
+				opt.Option = append(opt.Option, o)
+				r.Send = append(r.Send, o)
 			}
 			return nil
 		},

@@ -182,6 +182,14 @@ func TestEDNS(t *testing.T) {
 			behind := &plugintest.Next{}
 			New(parse(t, tc.rules), behind).Wrap(behind).Serve(t.Context(), r)
 			got := []string{}
+			for _, o := range behind.Last().Send {
+				if !slices.Contains(behind.Last().Msg.IsEdns0().Option, o) {
+					t.Errorf("upstreams get %v, which the query does not have", o)
+				}
+			}
+			if n := len(behind.Last().Send); n > 1 || n == 0 && strings.HasPrefix(tc.rules, "rewrite edns0 local set") {
+				t.Errorf("upstreams get %d options", n)
+			}
 			opt := behind.Last().Msg.IsEdns0()
 			if opt == nil {
 				got = append(got, "none")
