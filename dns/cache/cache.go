@@ -170,7 +170,8 @@ type handler struct {
 
 // Serve answers from the cache, or asks next and keeps the answer.
 func (h *handler) Serve(ctx context.Context, r *plugin.Request) plugin.Reply {
-	if r.Msg.Opcode != dnswire.OpcodeQuery || plugin.Longest(h.o.Zones, r.Name()) == "" {
+	// An answer to options that the Corefile sends along may hold for nobody else.
+	if r.Msg.Opcode != dnswire.OpcodeQuery || len(r.Send) > 0 || plugin.Longest(h.o.Zones, r.Name()) == "" {
 		return h.next.Serve(ctx, r)
 	}
 	k, err := h.key(r)

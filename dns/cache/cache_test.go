@@ -188,6 +188,11 @@ func TestWhere(t *testing.T) {
 	if g.asked() != before+1 {
 		t.Error("a NOTIFY is answered from the cache")
 	}
+	r = request("a.example.org. A")
+	r.Send = []dnswire.EDNS0{&dnswire.EDNS0_LOCAL{Code: 65001}}
+	if g.h.Serve(context.Background(), r); g.asked() != before+2 {
+		t.Error("a query with options for the upstream is answered from the cache")
+	}
 }
 
 // TestKeepTTL: answers keep their TTL and still expire.

@@ -16,7 +16,8 @@ type flightKey struct {
 	name       string // lower case
 	typ, class uint16
 	do, cd, rd bool
-	tcp        bool // asked of the upstream over TCP at once
+	tcp        bool   // asked of the upstream over TCP at once
+	send       string // packed EDNS options that the Corefile wants the upstream to get
 }
 
 // A flight is a question that is being asked. Fields are set before done is closed.
@@ -32,6 +33,10 @@ func (f *Forward) fly(ctx context.Context, r *plugin.Request) (*dnswire.Msg, err
 	k := flightKey{name: r.Name(), typ: r.Type(), class: r.Class(), do: opt != nil && opt.Do(),
 		cd: r.Msg.CheckingDisabled, rd: r.Msg.RecursionDesired,
 		tcp: f.o.ForceTCP || !f.o.PreferUDP && r.TCP()}
+	var err error
+	if k.send, err = options(r.Send); err != nil {
+		return nil, err
+	}
 	f.mu.Lock()
 	fl := f.flights[k]
 	if fl == nil {
@@ -42,7 +47,7 @@ func (f *Forward) fly(ctx context.Context, r *plugin.Request) (*dnswire.Msg, err
 		fl = &flight{done: make(chan struct{})}
 		f.flights[k] = fl
 		spelled := r.Spelled()
-		f.running.Go(func() { f.land(k, fl, spelled) })
+		f.running.Go(func() { f.land(k, fl, spelled, r.Send) })
 	}
 	f.mu.Unlock()
 	select {
@@ -54,7 +59,7 @@ func (f *Forward) fly(ctx context.Context, r *plugin.Request) (*dnswire.Msg, err
 }
 
 // land makes a flight. It does not end with the client that began it: others may wait too.
-func (f *Forward) land(k flightKey, fl *flight, spelled string) {
+func (f *Forward) land(k flightKey, fl *flight, spelled string, send []dnswire.EDNS0) {
 	defer func() {
 		f.mu.Lock()
 		delete(f.flights, k)
@@ -63,7 +68,7 @@ func (f *Forward) land(k flightKey, fl *flight, spelled string) {
 	}()
 	ctx, cancel := context.WithTimeout(f.base, f.limit)
 	defer cancel()
-	q, err := newQuestion(k, spelled)
+	q, err := newQuestion(k, spelled, send)
 	if err != nil {
 		fl.err = err
 		return
@@ -87,7 +92,9 @@ type question struct {
 	asked []byte // name, type and class in wire, lower case
 }
 
-func newQuestion(k flightKey, spelled string) (*question, error) {
+// newQuestion makes a question of a key, in the spelling of a client. The options are those of the
+// key.
+func newQuestion(k flightKey, spelled string, send []dnswire.EDNS0) (*question, error) {
 	m := new(dnswire.Msg)
 	m.Question = []dnswire.Question{{Name: spelled, Qtype: k.typ, Qclass: k.class}}
 	m.RecursionDesired, m.CheckingDisabled, m.AuthenticatedData = k.rd, k.cd, true
@@ -99,8 +106,20 @@ func newQuestion(k flightKey, spelled string) (*question, error) {
 	end := len(q.plain) - 4
 	q.asked = append(lower(q.plain[wire.HeaderLen:end]), q.plain[end:]...)
 	m.SetEdns0(ednsSize, k.do)
+	m.IsEdns0().Option = send
 	q.wire, err = m.Pack()
 	return q, err
+}
+
+// options packs EDNS options, to compare them.
+func options(list []dnswire.EDNS0) (string, error) {
+	if len(list) == 0 {
+		return "", nil
+	}
+	opt := &dnswire.OPT{Hdr: dnswire.RR_Header{Name: ".", Rrtype: dnswire.TypeOPT}, Option: list}
+	b := make([]byte, dnswire.Len(opt))
+	n, err := dnswire.PackRR(opt, b, 0, nil, false)
+	return string(b[:n]), err
 }
 
 func lower(b []byte) []byte {

@@ -50,6 +50,41 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
+// TestSend: options that the Corefile wants upstreams to get reach them, and clients share an answer
+// only if they have the same.
+func TestSend(t *testing.T) {
+	hold := make(chan struct{})
+	up := (&fake{answer: func(a ask) [][]byte { <-hold; return always("192.0.2.1")(a) }}).start(t)
+	f := made(t, quick(up))
+	var all sync.WaitGroup
+	local := func(b byte) *dnswire.EDNS0_LOCAL { return &dnswire.EDNS0_LOCAL{Code: 65001, Data: []byte{b}} }
+	for _, b := range []byte{1, 1, 2} {
+		all.Go(func() {
+			r := request("www.example. A")
+			r.Send = []dnswire.EDNS0{local(b)}
+			if got := got(f.Wrap(plugin.End).Serve(context.Background(), r)); got != "NOERROR www.example. 192.0.2.1" {
+				t.Error(got)
+			}
+		})
+	}
+	all.Go(func() { serve(f, "www.example. A") })
+	until(t, "all wait", func() bool { return f.active.Load() == 4 && len(up.asked()) == 3 })
+	close(hold)
+	all.Wait()
+	var got []string
+	for _, a := range up.asked() {
+		s := ""
+		for _, o := range a.IsEdns0().Option {
+			s += o.String()
+		}
+		got = append(got, s)
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"", local(1).String(), local(2).String()}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestRetry: an upstream in trouble is followed by the next, and not asked again until it answers
 // its health checks.
 func TestRetry(t *testing.T) {

@@ -53,7 +53,7 @@ func (u *Upstream) check() error {
 	ctx, cancel := context.WithTimeout(u.f.base, checkTime)
 	defer cancel()
 	k := flightKey{name: u.f.o.HealthDomain, typ: dnswire.TypeNS, class: dnswire.ClassINET, rd: !u.f.o.HealthNoRec, tcp: u.f.o.ForceTCP}
-	q, err := newQuestion(k, k.name)
+	q, err := newQuestion(k, k.name, nil)
 	if err != nil {
 		return err
 	}

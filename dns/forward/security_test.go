@@ -265,7 +265,7 @@ func TestOPT(t *testing.T) {
 // FuzzRead: nothing is taken for the reply but a message with the id and the question, whatever
 // comes; and no record of it survives that does not belong to the question.
 func FuzzRead(f *testing.F) {
-	q, err := newQuestion(flightKey{name: "www.example.", typ: dnswire.TypeA, class: dnswire.ClassINET, do: true}, "WWW.example.")
+	q, err := newQuestion(flightKey{name: "www.example.", typ: dnswire.TypeA, class: dnswire.ClassINET, do: true}, "WWW.example.", nil)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -74,7 +74,7 @@ func (u *Upstream) Isolated() bool { return u.isolated.Load() }
 
 // Probe asks the upstream, even one that is isolated, and reports whether anything came back.
 func (u *Upstream) Probe(ctx context.Context, name string, qtype uint16) error {
-	q, err := newQuestion(flightKey{name: name, typ: qtype, class: dnswire.ClassINET, rd: true, tcp: u.f.o.ForceTCP}, name)
+	q, err := newQuestion(flightKey{name: name, typ: qtype, class: dnswire.ClassINET, rd: true, tcp: u.f.o.ForceTCP}, name, nil)
 	if err != nil {
 		return err
 	}
@@ -98,14 +98,15 @@ func (u *Upstream) ask(ctx context.Context, q *question) (*dnswire.Msg, error) {
 }
 
 // exchange asks the upstream in the way that the directive and the question want. A server that
-// does not know EDNS is asked without, unless the client used it.
+// does not know EDNS is asked without, unless someone needs it.
 func (u *Upstream) exchange(ctx context.Context, q *question) (*dnswire.Msg, error) {
 	query := q.wire
-	if !q.do && time.Now().UnixNano() < u.noEDNS.Load() {
+	needed := q.do || q.send != ""
+	if !needed && time.Now().UnixNano() < u.noEDNS.Load() {
 		query = q.plain
 	}
 	m, err := u.transport(ctx, q, query)
-	if err != nil || q.do || len(query) == len(q.plain) || m.IsEdns0() != nil {
+	if err != nil || needed || len(query) == len(q.plain) || m.IsEdns0() != nil {
 		return m, err
 	}
 	if m.Rcode != dnswire.RcodeFormatError && m.Rcode != dnswire.RcodeNotImplemented && m.Rcode != dnswire.RcodeBadVers {
