@@ -81,7 +81,7 @@ func (a *Autopath) Wrap(next plugin.Handler) plugin.Handler {
 		if names == nil || first.Drop {
 			return first
 		}
-		if first.Code() != dnswire.RcodeNameError {
+		if !unknown(first) {
 			if first.Err == nil {
 				a.found.WithLabelValues(r.Server).Inc()
 			}
@@ -92,7 +92,7 @@ func (a *Autopath) Wrap(next plugin.Handler) plugin.Handler {
 			if reply.Drop {
 				return reply
 			}
-			if reply.Code() == dnswire.RcodeNameError {
+			if unknown(reply) {
 				continue
 			}
 			a.found.WithLabelValues(r.Server).Inc()
@@ -100,6 +100,12 @@ func (a *Autopath) Wrap(next plugin.Handler) plugin.Handler {
 		}
 		return first
 	})
+}
+
+// unknown reports whether a reply says that there is no such name. One with an alias says that of the
+// alias's target: the name itself exists.
+func unknown(p plugin.Reply) bool {
+	return p.Code() == dnswire.RcodeNameError && (p.Msg == nil || len(p.Msg.Answer) == 0)
 }
 
 // names returns the names of the walk after the first, and nil if there is nothing to walk.

@@ -35,6 +35,7 @@ func world(t *testing.T) *plugintest.Next {
 		"web.prod.svc.cluster.local. A":           ok("web.prod.svc.cluster.local. 5 IN A 10.96.1.1"),
 		"alias.prod.svc.cluster.local. A":         ok("alias.prod.svc.cluster.local. 5 IN CNAME www.example.com.", "www.example.com. 300 IN A 192.0.2.1"),
 		"kubernetes.default.svc.cluster.local. A": ok("kubernetes.default.svc.cluster.local. 5 IN A 10.96.0.1"),
+		"lost.prod.svc.cluster.local. A":          plugintest.Answers(t, dnswire.RcodeNameError, "lost.prod.svc.cluster.local. 5 IN CNAME nx.example.com."),
 		"www.example.com. A":                      ok("www.example.com. 300 IN A 192.0.2.1", "--", "example.com. 3600 IN NS ns.example.com."),
 		"cdn.example.com. A":                      ok("cdn.example.com. 200 IN CNAME www.example.com.", "www.example.com. 300 IN A 192.0.2.1"),
 		"v4.example.com. AAAA":                    ok("--", "example.com. 60 IN SOA ns.example.com. h.example.com. 1 2 3 4 5"),
@@ -70,6 +71,7 @@ func TestAutopath(t *testing.T) {
 	}{
 		{"the first name", "web.prod.svc.cluster.local. A", "NOERROR rd\nweb.prod.svc.cluster.local. 5 IN A 10.96.1.1\n", 1},
 		{"the first name is an alias", "alias.prod.svc.cluster.local. A", "NOERROR rd\nalias.prod.svc.cluster.local. 5 IN CNAME www.example.com.\nwww.example.com. 300 IN A 192.0.2.1\n", 1},
+		{"an alias to what is not there", "lost.prod.svc.cluster.local. A", "NXDOMAIN rd\nlost.prod.svc.cluster.local. 5 IN CNAME nx.example.com.\n", 1},
 		{"another domain", "Kubernetes.default.PROD.svc.cluster.local. A",
 			"NOERROR rd\nKubernetes.default.PROD.svc.cluster.local. 5 IN CNAME Kubernetes.default.svc.cluster.local.\nkubernetes.default.svc.cluster.local. 5 IN A 10.96.0.1\n", 2},
 		{"the host's domain", "db.prod.svc.cluster.local. A", "NOERROR rd\ndb.prod.svc.cluster.local. 1 IN CNAME db.host.domain.\ndb.host.domain. 1 IN A 192.0.2.2\n", 4},
