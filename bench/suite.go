@@ -23,7 +23,7 @@ What the directory of results has already is not measured again, so that an inte
 benchmark goes on where it was; --again starts anew.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if o.Bin, err = peerbin.Build(cmd.Context(), peerbin.Proxy, peerbin.Fairway); err != nil {
+			if o.Bin, err = peerbin.Build(cmd.Context(), peerbin.Proxy, peerbin.CoreDNS, peerbin.Fairway); err != nil {
 				return err
 			}
 			o.Progress = progress()

@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fairway-lb/fairway/bench/datapath"
+	"github.com/fairway-lb/fairway/bench/dnsbench"
 	"github.com/fairway-lb/fairway/bench/machine"
 	"github.com/fairway-lb/fairway/bench/scale"
 	"github.com/fairway-lb/fairway/bench/stage"
@@ -23,6 +25,8 @@ type File struct {
 	Machine machine.Machine  `json:"machine"`
 	Data    *datapath.Result `json:"data_path,omitempty"`
 	Scale   *Programming     `json:"programming,omitempty"`
+	// Names is what package dnsbench measured. It has a file of its own kind, see saveNames.
+	Names *dnsbench.Result `json:"-"`
 }
 
 // Programming is what package scale measured.
@@ -55,6 +59,7 @@ func (o Options) cells() []cell {
 		return []cell{
 			data(10, false, 10, time.Minute), data(1000, false, 10, time.Minute), data(1000, true, 5, time.Minute),
 			programming(1000, 2, 5, 10*time.Second, time.Minute),
+			names(2, time.Second, 0, "cluster A"),
 		}
 	}
 	out := []cell{}
@@ -66,7 +71,8 @@ func (o Options) cells() []cell {
 	return append(out,
 		programming(10, 3, 10, time.Minute, time.Minute), programming(1000, 3, 10, time.Minute, time.Minute),
 		programming(10_000, 3, 7, time.Minute, 5*time.Minute),
-		programming(30_000, 1, 5, 0, 5*time.Minute), programming(100_000, 1, 3, 0, 5*time.Minute))
+		programming(30_000, 1, 5, 0, 5*time.Minute), programming(100_000, 1, 3, 0, 5*time.Minute),
+		names(5, 2*time.Second, 10_000, ""))
 }
 
 func data(services int, v6 bool, rounds int, limit time.Duration) cell {
@@ -94,6 +100,25 @@ func programming(services, runs, changes int, churn, limit time.Duration) cell {
 		var err error
 		p.Samples, err = scale.Run(ctx, p.Options)
 		f.Scale = p
+		return err
+	}}
+}
+
+// namesCell is the name of the cell with the resolvers, and of its file.
+const namesCell = "dns"
+
+// names measures the resolvers; only is part of the name of the loads to measure, "" for all.
+func names(rounds int, duration time.Duration, services int, only string) cell {
+	return cell{namesCell, func(ctx context.Context, o Options, f *File) (err error) {
+		d := dnsbench.Options{
+			Subjects: dnsbench.Subjects, Rounds: rounds, Duration: duration, Services: services, Endpoints: 10, Changes: 100,
+			Only: only, Bin: o.Bin, Progress: o.Progress,
+		}
+		r := &dnsbench.Result{Date: f.Date, Command: f.Command, Machine: dnsbench.Machine(o.Bin), Options: d}
+		if r.Samples, err = d.Run(ctx); err == nil && services > 0 {
+			r.Sizes, err = d.RunSize(ctx)
+		}
+		f.Names = r
 		return err
 	}}
 }
@@ -133,7 +158,11 @@ func Run(ctx context.Context, o Options) error {
 
 // save writes a file at once or not at all.
 func save(path string, f File) error {
-	b, err := json.MarshalIndent(f, "", "\t")
+	var content any = f
+	if f.Names != nil {
+		content = f.Names // as "bench dns" writes it
+	}
+	b, err := json.MarshalIndent(content, "", "\t")
 	if err != nil {
 		return err
 	}
@@ -157,12 +186,18 @@ func Load(dir string) (map[string]File, error) {
 			return nil, err
 		}
 		var f File
-		if err := json.Unmarshal(b, &f); err != nil {
+		name := strings.TrimSuffix(filepath.Base(p), ".json")
+		if name == namesCell {
+			f.Names = &dnsbench.Result{}
+			err = json.Unmarshal(b, f.Names)
+		} else {
+			err = json.Unmarshal(b, &f)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p, err)
 		}
-		if f.Data != nil || f.Scale != nil {
-			name := filepath.Base(p)
-			out[name[:len(name)-len(".json")]] = f
+		if f.Data != nil || f.Scale != nil || f.Names != nil {
+			out[name] = f
 		}
 	}
 	if len(out) == 0 {

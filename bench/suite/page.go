@@ -38,6 +38,10 @@ func Report(files map[string]File) (map[string][]byte, error) {
 	for _, f := range sorted(files, func(f File) bool { return f.Data != nil }) {
 		b.WriteString(f.Data.Markdown())
 	}
+	if f, ok := files[namesCell]; ok {
+		out["dns-benchmarks.md"] = []byte(f.Names.Markdown())
+		b.WriteString("## Names\n\nSee [what an answer costs](dns-benchmarks.md).\n")
+	}
 	out["benchmarks.md"] = []byte(b.String())
 	return out, nil
 }
@@ -56,6 +60,9 @@ func heading(b *strings.Builder, files map[string]File) {
 	seen := map[string][]string{}
 	for name, f := range files {
 		m := f.Machine
+		if f.Names != nil {
+			continue // its page says it
+		}
 		text := fmt.Sprintf("%s on %s, %d cores, Linux %s", f.Date, m.CPU, m.Cores, m.Kernel)
 		for _, v := range slices.Sorted(maps.Keys(m.Versions)) {
 			text += ", " + v + " " + m.Versions[v]
