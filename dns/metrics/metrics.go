@@ -26,6 +26,7 @@ type Metrics struct {
 type Block struct {
 	Server string // such as dns://:53
 	Zone   string // with its final dot; "dropped" for queries that no block wanted
+	View   string // that chooses the block, "" if none does
 }
 
 // Enabled says that a block has a plugin.
@@ -98,8 +99,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(namespace+"_"+name, help, labels, nil)
 }
 
-// Labels are in the order of these descriptions everywhere below. The label view is of a plugin
-// that this resolver does not have: always empty.
+// Labels are in the order of these descriptions everywhere below.
 var (
 	descEnabled   = desc("plugin_enabled", "A metric that indicates whether a plugin is enabled on per server and zone basis.", "server", "zone", "view", "name")
 	descRequests  = desc("dns_requests_total", "Counter of DNS requests made per zone, protocol and family.", "server", "zone", "view", "proto", "family", "type")
@@ -127,7 +127,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	enabled, series := m.enabled, maps.Clone(m.series)
 	m.mu.Unlock()
 	for _, e := range enabled {
-		ch <- prometheus.MustNewConstMetric(descEnabled, prometheus.GaugeValue, 1, e.Server, e.Zone, "", e.Plugin)
+		ch <- prometheus.MustNewConstMetric(descEnabled, prometheus.GaugeValue, 1, e.Server, e.Zone, e.View, e.Plugin)
 	}
 	for b, s := range series {
 		s.collect(ch, b)
@@ -137,7 +137,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 func (s *Series) collect(ch chan<- prometheus.Metric, b Block) {
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
 		if n > 0 {
-			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), append([]string{b.Server, b.Zone, ""}, labels...)...)
+			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), append([]string{b.Server, b.Zone, b.View}, labels...)...)
 		}
 	}
 	var (
@@ -174,8 +174,8 @@ func (s *Series) collect(ch chan<- prometheus.Metric, b Block) {
 				counter(descRequests, requests[f][k], proto.String(), family, kind)
 			}
 		}
-		in.send(ch, descIn, sizeBounds[:], 1, b.Server, b.Zone, "", proto.String())
-		out.send(ch, descOut, sizeBounds[:], 1, b.Server, b.Zone, "", proto.String())
+		in.send(ch, descIn, sizeBounds[:], 1, b.Server, b.Zone, b.View, proto.String())
+		out.send(ch, descOut, sizeBounds[:], 1, b.Server, b.Zone, b.View, proto.String())
 	}
 	for r, rcode := range rcodeNames {
 		for p, plugin := range pluginNames {
@@ -183,7 +183,7 @@ func (s *Series) collect(ch chan<- prometheus.Metric, b Block) {
 		}
 	}
 	counter(descDO, do)
-	took.send(ch, descTook, timeBounds[:], 1e-9, b.Server, b.Zone, "")
+	took.send(ch, descTook, timeBounds[:], 1e-9, b.Server, b.Zone, b.View)
 }
 
 // A histogram is the sum of the same histogram of several stripes.

@@ -61,7 +61,7 @@ func TestPage(t *testing.T) {
 // TestSeriesStay: a block that comes back after a reload goes on counting where it was.
 func TestSeriesStay(t *testing.T) {
 	m := New("x")
-	b := Block{"dns://:53", "example.org."}
+	b := Block{Server: "dns://:53", Zone: "example.org."}
 	if m.Series(b) != m.Series(b) || m.Series(b).Stripe(TCP, 3) != m.Series(b).Stripe(TCP, 3) {
 		t.Error("the same labels got two sets of counters")
 	}

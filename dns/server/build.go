@@ -11,6 +11,7 @@ import (
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/metrics"
 	"github.com/fairway-lb/fairway/dns/plugin"
+	"github.com/fairway-lb/fairway/dns/plugin/view"
 	"github.com/fairway-lb/fairway/dns/wire"
 )
 
@@ -214,6 +215,15 @@ func (b *builder) sites(block *corefile.Block, parts []*part) error {
 		timeouts = *d
 		timeouts.Pos = corefile.Pos{}
 	}
+	var wants func(*plugin.Request) bool
+	label := ""
+	if d, ok := corefile.Find[*corefile.View](block); ok {
+		v, err := view.New(d)
+		if err != nil {
+			return fmt.Errorf("%s: plugin/view: %w", d.Pos, err)
+		}
+		wants, label = v.Match, v.Label()
+	}
 	binds := block.Binds
 	if len(binds) == 0 {
 		binds = []netip.Addr{{}}
@@ -229,8 +239,8 @@ func (b *builder) sites(block *corefile.Block, parts []*part) error {
 			if err != nil {
 				return fmt.Errorf("%s: zone %q: %w", block.Pos, k.Zone, err)
 			}
-			site := &site{zone: k.Zone, chain: chain, classes: classes, fast: fast, maxUDP: limit}
-			b.count(site, metrics.Block{Server: r.label, Zone: k.Zone}, parts)
+			site := &site{zone: k.Zone, view: label, wants: wants, chain: chain, classes: classes, fast: fast, maxUDP: limit}
+			b.count(site, metrics.Block{Server: r.label, Zone: k.Zone, View: label}, parts)
 			r.sites[key] = append(r.sites[key], site)
 		}
 	}
@@ -275,12 +285,12 @@ func chainOf(parts []*part) (chain plugin.Handler, classes bool, fast fastPath) 
 	}
 	var plugins []plugin.Plugin
 	var zone, cache fastPath
-	short := true
+	short := true // nothing further out looks at the query
 	for i, p := range parts {
 		name := p.directive.Plugin()
 		plugins = append(plugins, p.plugin)
-		short = short && fastPlugins[name]
-		if f, ok := p.plugin.(wire.Fast); ok {
+		short = short && fastPlugins[name] && !ordered(p.directive)
+		if f, ok := p.plugin.(wire.Fast); ok && short {
 			st := stage{f, metrics.PluginOf(name)}
 			if name == "cache" {
 				cache = append(cache, st)
@@ -292,11 +302,14 @@ func chainOf(parts []*part) (chain plugin.Handler, classes bool, fast fastPath) 
 			plugins, classes = append(plugins, plugin.OnlyIN), true
 		}
 	}
-	if short {
-		// The zone goes first, although its plugin comes after the cache: it is as fast, and right.
-		fast = append(zone, cache...)
-	}
-	return plugin.Chain(plugins...), classes, fast
+	// The zone goes first, although its plugin comes after the cache: it is as fast, and right.
+	return plugin.Chain(plugins...), classes, append(zone, cache...)
+}
+
+// ordered reports whether a directive puts addresses in an order that is not packed into answers.
+func ordered(d corefile.Directive) bool {
+	l, ok := d.(*corefile.Loadbalance)
+	return ok && (l.Weights != "" || len(l.Prefer) > 0)
 }
 
 // knowsClasses reports whether a plugin tells classes apart. Behind the last that does, and in

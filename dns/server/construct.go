@@ -14,6 +14,7 @@ import (
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/forward"
 	"github.com/fairway-lb/fairway/dns/loop"
+	"github.com/fairway-lb/fairway/dns/plugin"
 	"github.com/fairway-lb/fairway/dns/plugin/acl"
 	"github.com/fairway-lb/fairway/dns/plugin/autopath"
 	"github.com/fairway-lb/fairway/dns/plugin/basic"
@@ -23,6 +24,7 @@ import (
 	"github.com/fairway-lb/fairway/dns/plugin/loadbalance"
 	"github.com/fairway-lb/fairway/dns/plugin/logging"
 	"github.com/fairway-lb/fairway/dns/plugin/rewrite"
+	"github.com/fairway-lb/fairway/dns/plugin/template"
 	"github.com/fairway-lb/fairway/dns/plugin/transfer"
 	"github.com/fairway-lb/fairway/dns/zone"
 )
@@ -36,6 +38,7 @@ type shared struct {
 	acl        *acl.Metrics
 	dns64      *prometheus.CounterVec
 	autopath   *prometheus.CounterVec
+	template   *template.Metrics
 	loop       *loop.Names // not a metric: the names of all probes
 	programmed *prometheus.HistogramVec
 }
@@ -43,7 +46,7 @@ type shared struct {
 func newShared() shared {
 	return shared{
 		cache: cache.NewMetrics(), forward: forward.NewMetrics(), hosts: hosts.NewMetrics(), local: basic.LocalRequests(),
-		acl: acl.NewMetrics(), dns64: dns64.Metrics(), autopath: autopath.Metrics(), loop: loop.NewNames(),
+		acl: acl.NewMetrics(), dns64: dns64.Metrics(), autopath: autopath.Metrics(), template: template.NewMetrics(), loop: loop.NewNames(),
 		programmed: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "coredns", Subsystem: "kubernetes", Name: "dns_programming_duration_seconds",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 20), Help: "Histogram of the time (in seconds) it took to program a dns instance."},
 			[]string{"service_kind"}),
@@ -51,7 +54,7 @@ func newShared() shared {
 }
 
 func (m shared) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.cache, m.forward, m.hosts, m.local, m.acl, m.dns64, m.autopath, m.programmed}
+	return []prometheus.Collector{m.cache, m.forward, m.hosts, m.local, m.acl, m.dns64, m.autopath, m.template, m.programmed}
 }
 
 // construct makes the plugin of p's directive. Nothing is started yet but the connection to a
@@ -110,6 +113,8 @@ func (s *Server) construct(b *corefile.Block, p *part) (err error) {
 		p.plugin, err = file.New(d, s, s.log)
 	case *corefile.Rewrite:
 		p.plugin = rewrite.New(d, s)
+	case *corefile.Template:
+		p.plugin, err = template.New(d, s, s.shared.template)
 	case *corefile.Loadbalance:
 		p.plugin, err = loadbalance.New(d, s.log)
 	case *corefile.Kubernetes:
@@ -149,7 +154,7 @@ func firstAddr(b *corefile.Block) netip.AddrPort {
 // rotates reports whether answers of the block come in a random order.
 func rotates(b *corefile.Block) bool {
 	d, ok := corefile.Find[*corefile.Loadbalance](b)
-	return ok && d.Weights == "" && len(d.Prefer) == 0
+	return ok && !ordered(d)
 }
 
 // constructZone connects a zone to its cluster.
@@ -158,13 +163,8 @@ func (s *Server) constructZone(b *corefile.Block, d *corefile.Kubernetes, p *par
 		Programmed: func(kind string, trigger time.Time) {
 			s.shared.programmed.WithLabelValues(kind).Observe(time.Since(trigger).Seconds())
 		}}
-	if c, ok := corefile.Find[*corefile.Cache](b); ok {
-		passing, err := cache.New(c, cache.Options{}) // only its arithmetic
-		if err != nil {
-			return err
-		}
-		p.stop = append(p.stop, func() { _ = passing.Close() })
-		o.Passing = passing.Passing
+	if c, ok := corefile.Find[*corefile.Cache](b); ok && plugin.Longest(c.Zones, d.PrimaryZone) != "" {
+		o.Passing = cache.Passing(c)
 	}
 	z, err := zone.New(*d, o)
 	if err != nil {

@@ -9,9 +9,8 @@ import (
 	"github.com/fairway-lb/fairway/dns/wire"
 )
 
-// A fastPath is the short form of a chain in which nothing but a zone or a cache can answer at
-// once. Other plugins of such a chain either come into play only when a query is forwarded, or do
-// nothing to good answers.
+// A fastPath is the short form of a chain: what can answer a query at once, a zone or a cache, if
+// nothing further out in the chain looks at queries that get a good answer.
 type fastPath []stage
 
 // A stage is something that may have a packed answer.
@@ -20,11 +19,10 @@ type stage struct {
 	by metrics.Plugin
 }
 
-// fastPlugins are those that a chain may have beside a zone and a cache and still have a short
-// form.
+// fastPlugins are the plugins that may be further out: they do nothing to good answers, or what
+// they do has been packed into the answers.
 var fastPlugins = map[string]bool{
-	"errors": true, "forward": true, "loop": true, "loadbalance": true, "cancel": true, "bufsize": true,
-	"kubernetes": true, "cache": true,
+	"errors": true, "loop": true, "loadbalance": true, "cancel": true, "bufsize": true, "cache": true, "kubernetes": true,
 }
 
 // A worker is the fast path of one worker of a listener. It answers one query at a time.

@@ -79,7 +79,7 @@ var errNotBuilt = errors.New("is not part of this program")
 // passive are the directives without a plugin in the chain: they say how to listen, or what to
 // serve beside.
 var passive = map[string]bool{"root": true, "metadata": true, "timeouts": true, "multisocket": true, "reload": true, "bind": true,
-	"debug": true, "ready": true, "health": true, "pprof": true, "prometheus": true}
+	"debug": true, "ready": true, "health": true, "pprof": true, "prometheus": true, "view": true}
 
 // harmless are plugins that do not change what a cache stores.
 var harmless = map[string]bool{"errors": true, "log": true, "loop": true, "cancel": true, "any": true,
