@@ -193,9 +193,10 @@ func always(addr string) func(ask) [][]byte {
 
 func silent(ask) [][]byte { return nil }
 
-// quick is a directive with the defaults of a Corefile, but for a shorter wait.
+// quick is a directive with the defaults of a Corefile, but for waits that no test comes to the end
+// of, and health checks one after the other.
 func quick(to ...*fake) *corefile.Forward {
-	d := &corefile.Forward{From: ".", Expire: 10 * time.Second, ReadTimeout: 10 * time.Second, MaxFails: 2,
+	d := &corefile.Forward{From: ".", Expire: 10 * time.Second, ReadTimeout: time.Minute, MaxFails: 2,
 		MaxConnectAttempts: -1, Policy: "sequential", HealthCheck: 5 * time.Millisecond, HealthDomain: "."}
 	for _, f := range to {
 		d.To = append(d.To, corefile.Upstream{Scheme: "dns", Addr: f.addr})

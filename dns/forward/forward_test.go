@@ -2,7 +2,6 @@ package forward
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -140,20 +139,13 @@ func TestNoReply(t *testing.T) {
 	}
 }
 
-// closedPort returns an address where nothing listens.
-func closedPort(t *testing.T) netip.AddrPort {
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return netip.MustParseAddrPort(c.LocalAddr().String())
-}
+// nobody is an address where nothing listens: port 1 is that of a service of 1988.
+var nobody = netip.MustParseAddrPort("127.0.0.1:1")
 
 // TestAllDown: when no upstream answers, clients get SERVFAIL after a bounded number of attempts;
 // when all are known to be down, one is still tried, unless the directive says not to.
 func TestAllDown(t *testing.T) {
-	gone := &fake{addr: closedPort(t)}
+	gone := &fake{addr: nobody}
 	d := quick(gone, gone)
 	f := made(t, d)
 	if n := len(f.Upstreams()); n != 1 {
