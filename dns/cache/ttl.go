@@ -159,6 +159,3 @@ func Passing(d *corefile.Cache) func(denial bool, ttl uint32) uint32 {
 		return success.clamp(ttl)
 	}
 }
-
-// Passing is the function [Passing] of the cache's own directive.
-func (c *Cache) Passing(denial bool, ttl uint32) uint32 { return Passing(&c.o)(denial, ttl) }
