@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -85,7 +86,7 @@ out 60 CNAME a.hosts.net.
 `
 
 // build makes a chain of a Corefile, and what answers its own lookups.
-func build(t *testing.T, text string) (chain plugin.Handler, sink *logging.Sink) {
+func build(t testing.TB, text string) (chain plugin.Handler, sink *logging.Sink) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range map[string]string{"DB": db, "HOSTS": "", "SEARCH": "nameserver 192.0.2.1\nsearch prod.example.org example.org\n"} {
@@ -286,4 +287,43 @@ func TestOrder(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
+}
+
+// FuzzChain sends anything that unpacks to a query through all plugins. Whatever comes back can be
+// packed, and is about the question.
+func FuzzChain(f *testing.F) {
+	for _, ask := range []string{
+		"www.example.org. A", "www.renamed.net. MX", "www.prod.example.org. A do", "out.example.org. AAAA", "a.hosts.net. A tcp", "ip-7.t.example.net. A",
+		"x.shut.net. A", "x.localhost. SOA", "x. ANY", "id.server. TXT class=CH", "example.org. AXFR tcp", "2.1.1.10.in-addr.arpa. PTR buf=9", ". NS", strings.Repeat(strings.Repeat("a", 49)+".", 5) + "b. A", "1.127.in-addr.arpa. NS",
+	} {
+		r := plugintest.Ask(f, ask)
+		wire, err := r.Msg.Pack()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(wire, r.TCP(), []byte{10, 0, 0, 1})
+	}
+	h, _ := build(f, everything)
+	f.Fuzz(func(t *testing.T, wire []byte, tcp bool, client []byte) {
+		r := plugintest.Ask(t, ". A")
+		if r.Msg.Unpack(wire) != nil || len(r.Msg.Question) != 1 || r.Msg.Response {
+			return
+		}
+		if tcp {
+			r.Proto = "tcp"
+		}
+		if a, ok := netip.AddrFromSlice(client); ok {
+			r.Client = netip.AddrPortFrom(a, 1)
+		}
+		p := h.Serve(t.Context(), r)
+		if p.Msg == nil {
+			return
+		}
+		if _, err := p.Msg.Pack(); err != nil {
+			t.Errorf("%v to %v", err, r.Msg.Question)
+		}
+		if !slices.Equal(p.Msg.Question, r.Msg.Question) || p.Msg.Id != r.Msg.Id {
+			t.Errorf("a reply to %v for %v", p.Msg.Question, r.Msg.Question)
+		}
+	})
 }

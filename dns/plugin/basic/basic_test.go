@@ -42,6 +42,7 @@ func TestPlugins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	long := strings.Repeat(strings.Repeat("a", 49)+".", 5) + "b."
 	tests := []struct {
 		plugin plugin.Plugin
 		ask    string
@@ -51,6 +52,7 @@ func TestPlugins(t *testing.T) {
 		{Any{}, "x.example.org. A", "REFUSED\n"},
 		{Whoami{}, "Example.org. A", "NOERROR aa rd\nmore Example.org. 0 IN A 10.244.1.5\nmore _udp.Example.org. 0 IN SRV 0 0 40212 .\n"},
 		{Whoami{}, ". AAAA tcp from=fd00::1", "NOERROR aa rd\nmore . 0 IN AAAA fd00::1\nmore _tcp. 0 IN SRV 0 0 40212 .\n"},
+		{Whoami{}, long + " A", "NOERROR aa rd\nmore " + long + " 0 IN A 10.244.1.5\n"},
 		{Whoami{}, "a.b. MX from=::ffff:10.0.0.1", "NOERROR aa rd\nmore a.b. 0 IN A 10.0.0.1\nmore _udp.a.b. 0 IN SRV 0 0 40212 .\n"},
 
 		{chaos, "version.bind. TXT class=CH", "NOERROR rd\nversion.bind. 0 CH TXT \"Fairway-1.0\"\n"},

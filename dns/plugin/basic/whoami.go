@@ -19,13 +19,14 @@ func (Whoami) Name() string { return "whoami" }
 func (Whoami) Wrap(plugin.Handler) plugin.Handler {
 	return plugin.HandlerFunc(func(_ context.Context, r *plugin.Request) plugin.Reply {
 		m := r.Answer()
-		m.Extra = []dnswire.RR{
-			address(r.Spelled(), r.Class(), 0, r.Client.Addr()),
-			&dnswire.SRV{
-				Hdr:    dnswire.RR_Header{Name: transport(r), Rrtype: dnswire.TypeSRV, Class: r.Class()},
+		m.Extra = []dnswire.RR{address(r.Spelled(), r.Class(), 0, r.Client.Addr())}
+		// A name of full length has no room for one more label.
+		if name := transport(r); valid(name) {
+			m.Extra = append(m.Extra, &dnswire.SRV{
+				Hdr:    dnswire.RR_Header{Name: name, Rrtype: dnswire.TypeSRV, Class: r.Class()},
 				Port:   r.Client.Port(),
 				Target: ".",
-			},
+			})
 		}
 		return plugin.Answered("whoami", m)
 	})
@@ -36,4 +37,9 @@ func transport(r *plugin.Request) string {
 		return "_" + r.Proto + "." + name
 	}
 	return "_" + r.Proto + "."
+}
+
+func valid(name string) bool {
+	_, ok := dnswire.IsDomainName(name)
+	return ok
 }
