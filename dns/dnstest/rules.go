@@ -1,7 +1,9 @@
 package dnstest
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -28,7 +30,7 @@ func Explain(theirs, ours Answer) *Rule {
 var Rules = []Rule{
 	{"externalname-rcode", func(theirs, ours Answer) bool {
 		return (typed(theirs, "A") || typed(theirs, "AAAA")) && theirs.Rcode == "NOERROR" && onlyCNAME(theirs) &&
-			(ours.Rcode == "NXDOMAIN" && slices.Equal(theirs.Answer, ours.Answer) || ours.Rcode == "SERVFAIL" && len(ours.Answer) == 0)
+			(ours.Rcode == "NXDOMAIN" && slices.Equal(folded(theirs.Answer), folded(ours.Answer)) || ours.Rcode == "SERVFAIL" && len(ours.Answer) == 0)
 	}},
 	{"txt-nodata", func(theirs, ours Answer) bool {
 		return typed(theirs, "TXT") && theirs.Rcode == "NXDOMAIN" && noData(ours) && labels(theirs) <= 2+zone(ours)
@@ -56,12 +58,61 @@ var Rules = []Rule{
 		// The name of a namespace itself: N.svc.Z.
 		return theirs.Rcode == "SERVFAIL" && strings.Contains(lower(theirs), ".svc.") && noData(ours)
 	}},
+	{"autopath-alias", func(theirs, ours Answer) bool {
+		// A second alias of the question's name, or the search domain in lower case.
+		their, our := withoutAliasTwice(theirs), lowered(ours.Answer)
+		twice := len(their) < len(theirs.Answer)
+		spelled := !slices.Equal(lowered(theirs.Answer), theirs.Answer) || !slices.Equal(our, ours.Answer)
+		theirs.Answer, ours.Answer = nil, nil
+		return (twice || spelled) && slices.Equal(their, our) && len(Compare(theirs, ours, Options{})) == 0
+	}},
 	{"udp-size", func(theirs, ours Answer) bool {
 		// The client takes more than a datagram should carry.
 		return !Flag(theirs.Q, "tcp") && hasFlag(ours.Flags, "tc") && len(theirs.OPT) > 0 && theirs.Rcode == ours.Rcode &&
 			Total(theirs.Answer) > Total(ours.Answer) && Total(ours.Answer) > 0 && theirs.Question == ours.Question &&
 			similar(theirs.Answer, ours.Answer, false) == ""
 	}},
+}
+
+// lowered returns records in lower case, sorted.
+func lowered(section []string) (out []string) {
+	for _, rr := range section {
+		out = append(out, strings.ToLower(rr))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// withoutAliasTwice returns the answer in lower case, and of several aliases of the question's name
+// with one target only that of the lowest TTL.
+func withoutAliasTwice(a Answer) (out []string) {
+	lowest := map[string]int{}
+	for _, rr := range lowered(a.Answer) {
+		fields := strings.Fields(rr)
+		if len(fields) != 5 || fields[3] != "cname" || fields[0] != lower(a) {
+			out = append(out, rr)
+			continue
+		}
+		ttl, _ := strconv.Atoi(fields[1])
+		if was, ok := lowest[fields[4]]; !ok || ttl < was {
+			lowest[fields[4]] = ttl
+		}
+	}
+	for target, ttl := range lowest {
+		out = append(out, fmt.Sprintf("%s %d in cname %s", lower(a), ttl, target))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// folded returns records in lower case and without TTLs, sorted.
+func folded(section []string) (out []string) {
+	for _, rr := range section {
+		fields := strings.Fields(strings.ToLower(rr))
+		out = append(out, strings.Join(append(fields[:1:1], fields[2:]...), " "))
+	}
+	slices.Sort(out)
+	return out
 }
 
 func lower(a Answer) string { return strings.ToLower(name(a)) }
