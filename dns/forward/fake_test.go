@@ -59,7 +59,7 @@ func (f *fake) take(raw []byte, proto string, from net.Addr, conn int) [][]byte 
 }
 
 // start makes the fake listen, on UDP and TCP with the same port, until the test ends.
-func (f *fake) start(t *testing.T) *fake {
+func (f *fake) start(t testing.TB) *fake {
 	t.Helper()
 	var tcp net.Listener
 	var udp net.PacketConn

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/fairway-lb/fairway/dns/corefile"
+	"github.com/fairway-lb/fairway/dns/plugin"
 	dnswire "github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -305,5 +306,18 @@ func TestConnectTime(t *testing.T) {
 	defer cancel()
 	if got, _ := inner.Deadline(); !got.Equal(end) {
 		t.Error("the only attempt ends early")
+	}
+}
+
+// BenchmarkForward asks an upstream on loopback, one query after the other.
+func BenchmarkForward(b *testing.B) {
+	up := (&fake{answer: always("192.0.2.1")}).start(b)
+	h := made(b, quick(up)).Wrap(plugin.End)
+	r := request("www.example. A")
+	b.ReportAllocs()
+	for b.Loop() {
+		if p := h.Serve(context.Background(), r); p.Err != nil {
+			b.Fatal(p.Err)
+		}
 	}
 }

@@ -52,6 +52,7 @@ func (f *Forward) newUpstream(t target) *Upstream {
 			u.secure.ServerName = t.addr.Addr().WithZone("").String()
 		}
 	}
+	f.metrics.isolated.WithLabelValues(u.Addr()).Set(0) // whatever it was before a reload
 	u.idle.init(f.o.Expire, f.o.MaxAge, f.o.MaxIdleConns)
 	return u
 }
