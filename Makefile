@@ -60,9 +60,13 @@ fuzz: ## run each fuzz target for FUZZTIME (default 10m)
 	@set -e; for f in $$(git ls-files '*_test.go'); do \
 		for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
 			echo "== $$t in ./$$(dirname $$f)"; \
-			$(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f); \
+			$(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s ./$$(dirname $$f); \
 		done; \
 	done
+
+.PHONY: dns-hostile
+dns-hostile: ## 10 million malformed datagrams and 100,000 hostile TCP connections against the resolver's listeners (minutes)
+	HOSTILE=full $(GO) test -v -count 1 -timeout 60m -run Hostile ./dns/serve
 
 bench: ## measure everything beside its peers, write docs/benchmarks.md (root, two hours; goes on where it was)
 	$(call install,$(TOOLS))

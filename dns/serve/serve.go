@@ -70,7 +70,7 @@ type Options struct {
 	// A pool may be shared by several listeners. Nil: one of its own with the default bounds.
 	Pool *Pool
 
-	MaxConns          int           // TCP connections at once: 4096; beyond, the one silent for longest is closed
+	MaxConns          int           // TCP connections at once: 4096; beyond, one that is silent for long is closed
 	MaxConnsPerClient int           // of one IPv4 address or IPv6 /64: 256; beyond, new ones are closed
 	MaxPipeline       int           // slow queries in work for one connection: 32; beyond, it is not read
 	MaxQuery          int           // bytes of a query over TCP: 4096; beyond, the connection is closed

@@ -63,7 +63,11 @@ func slowly(gate <-chan struct{}) Slow {
 		if v := q.Parse(m.Msg); v != wire.OK && v != wire.Slow {
 			panic(fmt.Sprintf("a query with verdict %d is in the pool", v))
 		}
-		switch string(q.Label(0)) {
+		first := ""
+		if q.Labels() > 0 {
+			first = string(q.Label(0))
+		}
+		switch first {
 		case "wait":
 			select {
 			case <-gate:

@@ -171,17 +171,16 @@ func (s *tcpServer) admit(nc *net.TCPConn) {
 	s.conns.Go(c.serve)
 }
 
-// evict closes the connection that asked nothing for longest. One that waits for an answer is
-// passed over if it can be.
+// evict closes one of the connections that asked nothing for longest: of the client that has most,
+// so that one with few need not fear those with many. One that waits for an answer is passed over.
 func (s *tcpServer) evict() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	const look = 32
-	victim := s.open.Back()
+	victim, most := s.open.Back(), 0
 	for e, i := victim, 0; e != nil && i < look; e, i = e.Prev(), i+1 {
-		if e.Value.(*conn).inWork.Load() == 0 {
-			victim = e
-			break
+		if c := e.Value.(*conn); c.inWork.Load() == 0 && s.clients[c.key] > most {
+			victim, most = e, s.clients[c.key]
 		}
 	}
 	if victim == nil {
