@@ -163,12 +163,16 @@ func (s *Server) greet() {
 	defer s.mu.Unlock()
 	for _, b := range s.now.config.Blocks {
 		for _, k := range b.Keys {
-			line := fmt.Sprintf("%s:%d", k.Zone, k.Port)
-			if len(b.Binds) == 0 {
-				fmt.Fprintln(s.o.Out, line)
+			binds := b.Binds
+			if len(binds) == 0 {
+				binds = []netip.Addr{{}}
 			}
-			for _, a := range b.Binds {
-				fmt.Fprintf(s.o.Out, "%s on %s\n", line, a)
+			for _, a := range binds {
+				line := fmt.Sprintf("%s:%d", k.Zone, s.listeners[netip.AddrPortFrom(a, k.Port)].Listener.Addr().Port())
+				if a.IsValid() {
+					line += " on " + a.String()
+				}
+				fmt.Fprintln(s.o.Out, line)
 			}
 		}
 	}
