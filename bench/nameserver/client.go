@@ -26,8 +26,9 @@ type Client struct {
 	addr  netip.AddrPort
 	conns map[place]*dnswire.Conn
 
-	// Timeout bounds the wait for an answer.
+	// Timeout bounds the wait for an answer; Tries is how often it is waited for.
 	Timeout time.Duration
+	Tries   int
 }
 
 // A place is where queries come from.
@@ -38,12 +39,21 @@ type place struct {
 
 // NewClient returns a client of the server at an address of the space.
 func NewClient(space *Space, addr netip.AddrPort) *Client {
-	return &Client{space: space, addr: addr, conns: map[place]*dnswire.Conn{}, Timeout: 20 * time.Second}
+	return &Client{space: space, addr: addr, conns: map[place]*dnswire.Conn{}, Timeout: 5 * time.Second, Tries: 4}
 }
 
 // Ask sends a query and returns the answer to it, or ErrSilent. What answers something else is
 // passed over.
-func (c *Client) Ask(q Query) (*dnswire.Msg, error) {
+func (c *Client) Ask(q Query) (m *dnswire.Msg, err error) {
+	for range c.Tries {
+		if m, err = c.try(q); err == nil {
+			return m, nil
+		}
+	}
+	return nil, err
+}
+
+func (c *Client) try(q Query) (*dnswire.Msg, error) {
 	at := place{q.TCP, q.From}
 	conn := c.conns[at]
 	if conn == nil {

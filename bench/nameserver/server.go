@@ -172,7 +172,7 @@ func (s *Server) listens(ctx context.Context) error {
 	q := &dnswire.Msg{MsgHdr: dnswire.MsgHdr{Id: dnswire.Id(), Opcode: dnswire.OpcodeStatus}}
 	c := NewClient(s.Space, s.Addr)
 	defer c.Close()
-	c.Timeout = time.Second
+	c.Timeout, c.Tries = time.Second, 1
 	_, err := c.Ask(Query{Msg: q})
 	if err != nil {
 		return err
