@@ -21,7 +21,7 @@ func (f *family) rewrite(ctx context.Context, in input, ch *proxier.Changes) (bo
 	}
 	if len(e.write) > 0 {
 		f.current = false
-		if err := f.kernel.write(ctx, "nat", scriptOf("nat", e.write, nil, nil, nil)); err != nil {
+		if err := f.kernel.rewrite(ctx, "nat", e.was, e.write); err != nil {
 			return true, err
 		}
 		f.current = true
@@ -38,12 +38,13 @@ func (f *family) rewrite(ctx context.Context, in input, ch *proxier.Changes) (bo
 type edit struct {
 	gone  []poolKey
 	came  map[poolKey]restore.Chain
-	write []restore.Chain // those of came that the kernel has not, sorted by name
+	write []restore.Chain          // those of came that the kernel has not, sorted by name
+	was   map[string]restore.Chain // what they were, by name
 }
 
 // editTo returns the edit from f.last to in. It returns false if they differ in more.
 func (f *family) editTo(in input) (edit, bool) {
-	e := edit{came: map[poolKey]restore.Chain{}}
+	e := edit{came: map[poolKey]restore.Chain{}, was: map[string]restore.Chain{}}
 	if !f.current || f.options.hairpinList { // that lists endpoints elsewhere too
 		return e, false
 	}
@@ -59,6 +60,7 @@ func (f *family) editTo(in input) (edit, bool) {
 		e.came[key] = chain
 		if f.nat.chains[chain.Name] != sum(chain.Rules) {
 			e.write = append(e.write, chain)
+			e.was[chain.Name] = f.pools[was]
 		}
 	}
 	slices.SortFunc(e.write, func(a, b restore.Chain) int { return strings.Compare(a.Name, b.Name) })

@@ -3,6 +3,7 @@ package iptables
 import (
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -151,4 +152,47 @@ func TestCommentsEnd(t *testing.T) {
 			t.Errorf("%d frontends: a fresh start changes %v", len(step.s.Frontends), ch)
 		}
 	}
+}
+
+// TestRewrite: with iptables-legacy, other endpoints are written without a program, and leave what a
+// fresh start would. What others changed meanwhile stays; if that was the chain, it is mended.
+func TestRewrite(t *testing.T) {
+	inNamespace(t)
+	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock")) // other tests hold the machine's
+	var ops []string
+	o := Options{Variant: restore.Legacy, IPv4: true, IPv6: true, Intercept: func(op, object string) error {
+		ops = append(ops, op+" "+object)
+		return nil
+	}}
+	b := newBackend(t, o)
+	s := example()
+	mustApply(t, b, s)
+	command(t, "", "iptables-legacy", "-t", "nat", "-A", "PREROUTING", "-s", "203.0.113.99/32", "-j", "RETURN")
+	owner := s.Frontends[0].Owner
+	change := func(port uint16, want ...string) {
+		t.Helper()
+		s = mutate(s, owner, func(p *proxier.Pool) {
+			for i, e := range p.Endpoints {
+				other := *e
+				other.Port = port
+				p.Endpoints[i] = &other
+			}
+		}, func(*proxier.Frontend) {})
+		ops = nil
+		mustApply(t, b, s)
+		if diff := cmp.Diff(want, ops); diff != "" {
+			t.Errorf("operations (-want +got):\n%s", diff)
+		}
+		if ch := mustApply(t, newBackend(t, o), s); !ch.IsZero() {
+			t.Errorf("a fresh start changes %v", ch)
+		}
+	}
+	change(9001, "rewrite ip nat", "rewrite ip6 nat")
+	change(9002, "rewrite ip nat", "rewrite ip6 nat")
+	if rules := saved(t, o.Variant); !strings.Contains(rules, "-A PREROUTING -s 203.0.113.99/32 -j RETURN") || !strings.Contains(rules, ":9002") {
+		t.Error(rules)
+	}
+	command(t, "", "iptables-legacy", "-t", "nat", "-F", svcPrefix+hash(owner.String(), protocol(owner.Protocol)))
+	change(9003, "rewrite ip nat", "iptables-restore ip nat", "rewrite ip6 nat")
+	change(9004, "rewrite ip nat", "rewrite ip6 nat")
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/fairway-lb/fairway/iptables/restore"
+	"github.com/fairway-lb/fairway/iptables/xtables"
 	"github.com/fairway-lb/fairway/proxier"
 )
 
@@ -72,6 +73,21 @@ func (k *kernel) read(ctx context.Context, table string) (restore.Table, error) 
 // write hands a script for one table to the kernel, which takes it as a whole or not at all.
 func (k *kernel) write(ctx context.Context, table string, script []byte) error {
 	return k.do("iptables-restore", table, func() error { return k.tool.Restore(ctx, script) })
+}
+
+// rewrite writes chains of a table as a whole, which were what was says. With iptables-legacy it
+// first tries without a program, which is faster.
+func (k *kernel) rewrite(ctx context.Context, table string, was map[string]restore.Chain, chains []restore.Chain) error {
+	if k.tool.Variant() == restore.Legacy {
+		var edits []xtables.Edit
+		for _, c := range chains {
+			edits = append(edits, xtables.Edit{Chain: c.Name, Was: was[c.Name].Rules, Want: c.Rules})
+		}
+		if err := k.do("rewrite", table, func() error { return xtables.Rewrite(table, k.tool.V6(), edits) }); err == nil {
+			return nil
+		}
+	}
+	return k.write(ctx, table, scriptOf(table, chains, nil, nil, nil))
 }
 
 // refused reports whether err says that the kernel or the tool found a script wrong.
