@@ -18,7 +18,8 @@ import (
 // An agent is a fairway process in a namespace of a lab: what the demo shows and the tests of
 // this package test.
 type agent struct {
-	socket string
+	name   string // for messages
+	socket string // of a proxy's admin server
 	cmd    *exec.Cmd
 	done   chan struct{} // closed when the process has ended
 	err    error         // how it ended; valid after done
@@ -27,16 +28,25 @@ type agent struct {
 	log bytes.Buffer
 }
 
-// startAgent starts "fairway proxy" with these flags in a namespace of l. The process gets
-// SIGKILL if this one dies, however it dies.
+// startAgent starts "fairway proxy" with these flags in a namespace of l.
 func startAgent(l *netlab.Lab, ns, socket string, flags ...string) (*agent, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	a := &agent{socket: socket, done: make(chan struct{})}
+	a, err := startProgram(l, ns, "the proxy", self, append([]string{"proxy", "--admin-socket", socket}, flags...)...)
+	if err != nil {
+		return nil, err
+	}
+	a.socket = socket
+	return a, nil
+}
+
+// startProgram starts a program in a namespace of l. It gets SIGKILL if this process dies.
+func startProgram(l *netlab.Lab, ns, name, program string, args ...string) (*agent, error) {
+	a := &agent{name: name, done: make(chan struct{})}
 	started := make(chan error, 1)
-	go a.run(l, ns, started, self, append([]string{"proxy", "--admin-socket", socket}, flags...)...)
+	go a.run(l, ns, started, program, args...)
 	return a, <-started
 }
 
@@ -88,9 +98,9 @@ func (a *agent) ready(ctx context.Context, frontends int) error {
 		}
 		select {
 		case <-a.done:
-			return fmt.Errorf("the proxy ended (%v):\n%s", a.err, a.logged())
+			return fmt.Errorf("%s ended (%v):\n%s", a.name, a.err, a.logged())
 		case <-ctx.Done():
-			return fmt.Errorf("the proxy is not ready: %w; %w:\n%s", context.Cause(ctx), last, a.logged())
+			return fmt.Errorf("%s is not ready: %w; %w:\n%s", a.name, context.Cause(ctx), last, a.logged())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -103,10 +113,10 @@ func (a *agent) stop() error {
 	case <-a.done:
 	case <-time.After(10 * time.Second):
 		a.kill()
-		return fmt.Errorf("the proxy did not end within 10 s of SIGTERM:\n%s", a.logged())
+		return fmt.Errorf("%s did not end within 10 s of SIGTERM:\n%s", a.name, a.logged())
 	}
 	if a.err != nil {
-		return fmt.Errorf("the proxy ended with %w:\n%s", a.err, a.logged())
+		return fmt.Errorf("%s ended with %w:\n%s", a.name, a.err, a.logged())
 	}
 	return nil
 }

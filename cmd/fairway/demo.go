@@ -20,13 +20,15 @@ import (
 )
 
 func demoCommand() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show real connections through every kind of Service address (root)",
 		Long: `Build a small cluster out of network namespaces: a node, pods on it and on a second node,
-a client outside. Run the proxy on the node, for every backend that this kernel offers, on the
-manifests of deploy/demo. Send real traffic from a pod, from the node and from outside through
-ClusterIP, NodePort, LoadBalancer and externalIP addresses, and print what was seen.
+a client outside. Run the resolver in two pods, and the proxy on the node, for every backend that
+this kernel offers, on the manifests of deploy/demo. Send real traffic from a pod, from the node
+and from outside through ClusterIP, NodePort, LoadBalancer and externalIP addresses, and print
+what was seen. The pod is given names: it looks them up over UDP and TCP, at the address of the
+Service kube-dns and with a search list, as any pod does.
 
 Nothing outside of these namespaces is touched, and they are removed on every way out.
 The demo ends with 0 only if every connection went where it should.`,
@@ -43,6 +45,8 @@ The demo ends with 0 only if every connection went where it should.`,
 			return err
 		},
 	}
+	c.AddCommand(lookupCommand())
+	return c
 }
 
 func runDemo(ctx context.Context, w io.Writer) (err error) {
@@ -58,8 +62,8 @@ func runDemo(ctx context.Context, w io.Writer) (err error) {
 	if err := os.CopyFS(filepath.Join(dir, "manifests"), demo.Manifests); err != nil {
 		return fmt.Errorf("demo manifests: %w", err)
 	}
-	fmt.Fprintln(w, "Building a cluster of network namespaces: outside -- node-1 (pods a b c) -- node-2 (pod f)")
-	l, err := netlab.Build(netlab.Options{Pods: []string{"a", "b", demoClient, "f"}})
+	fmt.Fprintln(w, "Building a cluster of network namespaces: outside -- node-1 (pods a b c d) -- node-2 (pods f g)")
+	l, err := netlab.Build(netlab.Options{Pods: append([]string{"a", "b", demoClient, "f"}, demoResolvers...)})
 	if err != nil {
 		return err
 	}
@@ -67,6 +71,13 @@ func runDemo(ctx context.Context, w io.Writer) (err error) {
 	if err := serveDemo(l); err != nil {
 		return err
 	}
+	resolvers, err := startResolvers(ctx, l, dir)
+	if err != nil {
+		return err
+	}
+	defer killAll(resolvers)
+	fmt.Fprintf(w, "Pods d and g run fairway dns. Pod c looks every name up over UDP and TCP, with this /etc/resolv.conf:\n    %s\n",
+		strings.ReplaceAll(strings.TrimSpace(demoLookups[0].conf), "\n", "\n    "))
 	shown, wrong := 0, 0
 	for _, variant := range []string{"nft", "legacy"} {
 		if _, err := runIn(ctx, l, netlab.Node1, "iptables-"+variant+"-save"); err != nil {
@@ -77,6 +88,11 @@ func runDemo(ctx context.Context, w io.Writer) (err error) {
 		shown, wrong = shown+n, wrong+bad
 		if err != nil {
 			return fmt.Errorf("demo of iptables-%s: %w", variant, err)
+		}
+	}
+	for _, a := range resolvers {
+		if err := a.stop(); err != nil {
+			return err
 		}
 	}
 	switch {
@@ -126,16 +142,20 @@ func demoBackend(ctx context.Context, w io.Writer, l *netlab.Lab, dir, variant s
 	if err := a.ready(ctx, demoFrontends); err != nil {
 		return 0, 0, err
 	}
-	t := newTable(w, "FRONTEND KIND CLIENT REACHED SEEN-AS RESULT", false)
+	rows := demoRows()
+	names, err := lookupNames(ctx, l, dir, demoNames(rows))
+	if err != nil {
+		return 0, 0, fmt.Errorf("%w\nThe log of the proxy:\n%s", err, a.logged())
+	}
+	t := newTable(w, "NAME FRONTEND KIND CLIENT REACHED SEEN-AS RESULT", false)
 	ask := func(r demoRow) {
-		s := r.ask(l)
+		s := r.ask(l, names)
 		shown++
 		if !r.right(s) {
 			wrong++
 		}
 		t.row(r.cells(s))
 	}
-	rows := demoRows()
 	for _, r := range rows {
 		if ctx.Err() != nil {
 			return shown, wrong, ctx.Err()
@@ -150,6 +170,9 @@ func demoBackend(ctx context.Context, w io.Writer, l *netlab.Lab, dir, variant s
 	}
 	after := rows[0]
 	after.client += ", proxy gone"
+	if names, err = lookupNames(ctx, l, dir, []string{after.name}); err != nil {
+		return shown, wrong, err
+	}
 	ask(after)
 	if err := t.flush(); err != nil {
 		return shown, wrong, err

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -93,15 +95,21 @@ func TestDemo(t *testing.T) {
 			t.Errorf("no backend iptables-%s", variant)
 		}
 	}
-	kinds := map[string]int{}
+	kinds, named := map[string]int{}, map[string]int{}
 	for _, line := range all {
-		if cells := strings.Fields(line); len(cells) > 5 && cells[len(cells)-1] == "ok" {
-			kinds[cells[2]]++
+		if cells := strings.Fields(line); len(cells) > 6 && cells[len(cells)-1] == "ok" {
+			kinds[cells[3]]++
+			named[cells[0]]++
 		}
 	}
 	for _, kind := range []string{"ClusterIP", "NodePort", "LoadBalancer", "ExternalIP"} {
 		if kinds[kind] < 12 { // three origins, two families, two variants
 			t.Errorf("%d rows of kind %s", kinds[kind], kind)
+		}
+	}
+	for _, name := range demoNames(demoRows()) {
+		if named[name] < 2 { // two variants
+			t.Errorf("%d rows with the name %s", named[name], name)
 		}
 	}
 	if want := fmt.Sprintf("All %d rows are as they should be.", 2*(len(demoRows())+1)); !strings.Contains(out, want) {
@@ -175,10 +183,46 @@ func TestDemoInterrupted(t *testing.T) {
 	}
 }
 
+// TestDemoRowCanFail: a row is right only if the name has exactly the addresses of the Service,
+// and the connections went where they should.
+func TestDemoRowCanFail(t *testing.T) {
+	rows := demoRows()
+	web, closed := rows[0], rows[slices.IndexFunc(rows, func(r demoRow) bool { return r.name == "closed" })]
+	good := sight{addrs: web.addrs, pods: []string{"a", "b", "f"}, seen: []string{"c"}, connections: 12}
+	refused := sight{addrs: closed.addrs, failed: true, failure: netlab.Answer{Verdict: netlab.Refused}, connections: 1}
+	tests := []struct {
+		name string
+		row  demoRow
+		edit func(*sight)
+		of   sight
+		want string
+	}{
+		{"as it should be", web, func(*sight) {}, good, "ok"},
+		{"no address", web, func(s *sight) { s.addrs = nil }, good, "the name has []"},
+		{"another address", web, func(s *sight) { s.addrs = []netip.Addr{netip.MustParseAddr("10.96.0.11")} }, good, "the name has [10.96.0.11]"},
+		{"one too many", web, func(s *sight) { s.addrs = append(slices.Clone(s.addrs), closed.addrs...) }, good, "the name has [10.96.0.10 10.96.0.13]"},
+		{"a pod is missing", web, func(s *sight) { s.pods = s.pods[:2] }, good, "want a b f seen as c"},
+		{"masqueraded", web, func(s *sight) { s.seen = []string{"node-1"} }, good, "want a b f seen as c"},
+		{"refused", closed, func(*sight) {}, refused, "ok"},
+		{"silent", closed, func(s *sight) { s.failure.Verdict = netlab.Silent }, refused, "want refused"},
+	}
+	for _, tc := range tests {
+		s := tc.of
+		tc.edit(&s)
+		cells := tc.row.cells(s)
+		if got := cells[len(cells)-1]; !strings.Contains(got, tc.want) || tc.row.right(s) != (tc.want == "ok") {
+			t.Errorf("%s: %s, right %v", tc.name, got, tc.row.right(s))
+		}
+	}
+}
+
 // TestDemoPlan: the plan names every frontend of the manifests, once.
 func TestDemoPlan(t *testing.T) {
-	n := 0
+	n := 4 // kube-dns: UDP and TCP, two families
 	for _, p := range demoPlan {
+		if p.kind == "Headless" {
+			continue
+		}
 		n++
 		if p.both {
 			n++

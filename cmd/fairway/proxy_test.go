@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -172,7 +173,7 @@ func TestServers(t *testing.T) {
 		{netlab.Node1, local, "/proxyMode", 200, "iptables"},
 		{netlab.Node1, local, "/healthz", 200, "ok"},
 		{netlab.Node1, local, "/metrics", 200, `kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv6"} `},
-		{netlab.Node1, local, "/metrics", 200, "\nfairway_frontends 13\n"},
+		{netlab.Node1, local, "/metrics", 200, "\nfairway_frontends " + strconv.Itoa(demoFrontends) + "\n"},
 		{netlab.Node1, local, "/configz", 200, `{"kubeproxy.config.k8s.io":{"kind":"KubeProxyConfiguration"`},
 		{netlab.Node1, local, "/configz", 200, `"clusterCIDR":"10.244.0.0/16,fd00:244::/32"`},
 		{netlab.Node1, local, "/debug/pprof/cmdline", 200, "--profiling"},

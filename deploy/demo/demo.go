@@ -8,3 +8,8 @@ import "embed"
 //
 //go:embed *.yaml
 var Manifests embed.FS
+
+// Corefile is what the demo's resolvers run with.
+//
+//go:embed Corefile
+var Corefile string

@@ -8,7 +8,6 @@ import (
 // DefaultText is the configuration of a server that was given none, as CoreDNS has it.
 const DefaultText = ". {\nwhoami\nlog\n}\n"
 
-
 // A Config is a whole Corefile, checked. It is read-only after Load, and then safe for concurrent
 // use.
 type Config struct {
