@@ -105,11 +105,10 @@ func (c *Cluster) Inputs(keep names.Keep) names.Inputs {
 	}
 	for _, p := range c.Pods {
 		if o := names.OfPod(p); o != nil {
-			in.Pods = append(in.Pods, o)
+			in.Pods = in.Pods.Put(o)
 		}
 	}
 	in.Services, in.Imports = sorted(services), sorted(imports)
-	slices.SortFunc(in.Pods, func(a, b *names.Pod) int { return a.Order(b) })
 	return in
 }
 
@@ -124,11 +123,10 @@ func attach(all map[proxier.NamespacedName]*names.Service, s *discoveryv1.Endpoi
 	all[name].Slices = append(all[name].Slices, o)
 }
 
-func sorted(all map[proxier.NamespacedName]*names.Service) (out []*names.Service) {
+func sorted(all map[proxier.NamespacedName]*names.Service) (out names.List[*names.Service]) {
 	for _, s := range all {
 		slices.SortFunc(s.Slices, func(a, b *names.Slice) int { return strings.Compare(a.Name, b.Name) })
-		out = append(out, s)
+		out = out.Put(s)
 	}
-	slices.SortFunc(out, func(a, b *names.Service) int { return a.Order(b) })
 	return out
 }

@@ -117,7 +117,7 @@ func service(name, ip string) *names.Service {
 
 // state is a complete state with these Services.
 func state(services ...*names.Service) names.Inputs {
-	return names.Inputs{Synced: true, Namespaces: []string{"prod"}, Services: services}
+	return names.Inputs{Synced: true, Namespaces: []string{"prod"}, Services: names.ListOf(services...)}
 }
 
 // A fixture is a running Server.

@@ -21,10 +21,12 @@ func big(n, endpoints int) names.Inputs {
 	for i := range 100 {
 		in.Namespaces = append(in.Namespaces, fmt.Sprintf("ns-%02d", i))
 	}
+	var list []*names.Service
 	for i := range n {
-		in.Services = append(in.Services, bigService(i, endpoints))
+		list = append(list, bigService(i, endpoints))
 	}
-	slices.SortFunc(in.Services, func(a, b *names.Service) int { return a.Order(b) })
+	slices.SortFunc(list, (*names.Service).Order)
+	in.Services = names.ListOf(list...)
 	return in
 }
 
@@ -61,8 +63,7 @@ func with200() names.Inputs {
 	in := big(1000, 10)
 	s := bigService(0, 200)
 	s.Name = "big"
-	in.Services = append(in.Services, s)
-	slices.SortFunc(in.Services, func(a, b *names.Service) int { return a.Order(b) })
+	in.Services = in.Services.Put(s)
 	return in
 }
 
@@ -150,18 +151,15 @@ func TestAnswerDoesNotAllocate(t *testing.T) {
 func BenchmarkUpdate(b *testing.B) {
 	in := big(10_000, 10)
 	z := bigZone(b, in)
-	at := 5000
-	other := bigService(0, 10)
-	other.NamespacedName, other.Kind, other.IPs = in.Services[at].NamespacedName, in.Services[at].Kind, in.Services[at].IPs
-	other.Slices[0].Addrs = append([]byte{10, 1, 2, 3}, in.Services[at].Slices[0].Addrs[4:]...)
-	pair := [2]*names.Service{in.Services[at], other}
+	old, other := bigService(5001, 10), bigService(5001, 10)
+	other.Slices[0].Addrs = append([]byte{10, 1, 2, 3}, old.Slices[0].Addrs[4:]...)
+	pair := [2]*names.Service{old, other}
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
 		i++
 		next := in
-		next.Services = slices.Clone(in.Services)
-		next.Services[at] = pair[i%2]
+		next.Services = in.Services.Put(pair[i%2])
 		z.Update(next)
 	}
 }

@@ -144,13 +144,13 @@ func (w *world) cluster() *dnstest.Cluster {
 func (w *world) inputs() names.Inputs {
 	in := w.cluster().Inputs(names.Keep{})
 	old := map[proxier.NamespacedName]*names.Service{}
-	for _, s := range w.last.Services {
+	for s := range w.last.Services.All() {
 		old[s.NamespacedName] = s
 	}
-	for i, s := range in.Services {
+	for s := range in.Services.All() {
 		if was := old[s.NamespacedName]; was != nil && was.Equal(s) &&
 			slices.EqualFunc(was.Slices, s.Slices, func(a, b *names.Slice) bool { return a.Equal(b) }) {
-			in.Services[i] = was
+			in.Services = in.Services.Put(was)
 		}
 	}
 	w.last = in
@@ -339,7 +339,7 @@ func TestLimits(t *testing.T) {
 				s.Slices[0].Hosts[i] = fmt.Sprintf("host-%d", i/8)
 			}
 		}
-		in.Services = []*names.Service{s}
+		in.Services = names.ListOf(s)
 		z := newZone(t, defaults(), Options{Rotate: rapid.Bool().Draw(rt, "rotate")})
 		z.Update(in)
 		limit := rapid.IntRange(512, 9000).Draw(rt, "limit")

@@ -6,12 +6,13 @@ import (
 	"slices"
 )
 
-const shards = 1024
+const shards = 32 // of a table, and of each of those: 1,024 in all
 
-// A table is an immutable hash table of values that know their own key: a find returns those of
-// equal hash, and the caller looks which one it is. The zero table is empty.
+// A table is an immutable hash table of values that know their own key: find returns those of
+// equal hash, and the caller looks which one it is. A change copies one shard and the two short
+// lists that lead to it. The zero table is empty.
 type table[V comparable] struct {
-	shard [shards][]item[V] // by the upper bits of the hash, each sorted by hash
+	shard [shards]*[shards][]item[V] // each of the inner ones sorted by hash; nil is empty
 }
 
 type item[V comparable] struct {
@@ -26,7 +27,11 @@ func hashOf(b []byte) uint64 { return maphash.Bytes(seed, b) }
 
 // find returns the values that may have a key of this hash.
 func (t *table[V]) find(hash uint64) []item[V] {
-	s := t.shard[hash%shards]
+	inner := t.shard[hash%shards]
+	if inner == nil {
+		return nil
+	}
+	s := inner[hash/shards%shards]
 	low, high := 0, len(s)
 	for low < high {
 		if mid := int(uint(low+high) >> 1); s[mid].hash < hash {
@@ -42,33 +47,56 @@ func (t *table[V]) find(hash uint64) []item[V] {
 
 // all calls f for every value.
 func (t *table[V]) all(f func(V)) {
-	for i := range t.shard {
-		for _, it := range t.shard[i] {
-			f(it.value)
+	for _, inner := range t.shard {
+		if inner == nil {
+			continue
+		}
+		for _, s := range inner {
+			for _, it := range s {
+				f(it.value)
+			}
 		}
 	}
 }
 
-// An edit makes a new table from an old one, which it leaves as it is.
+// An edit makes a new table from an old one, which it leaves as it is. It costs nothing until the
+// first change.
 type edit[V comparable] struct {
-	table[V]
-	own [shards]bool // shards that are not the old table's
+	old *table[V]
+	now *table[V]                            // nil: the old one
+	own map[*[shards][]item[V]]*[shards]bool // what of now is not the old one's
 }
 
-func editOf[V comparable](t *table[V]) *edit[V] {
-	e := &edit[V]{}
-	if t != nil {
-		e.table = *t
+func editOf[V comparable](t *table[V]) *edit[V] { return &edit[V]{old: t} }
+
+// done returns the new table, the old one itself if nothing changed.
+func (e *edit[V]) done() *table[V] {
+	if e.now == nil {
+		return e.old
 	}
-	return e
+	return e.now
 }
 
+// mine returns the shard of a hash, to be changed.
 func (e *edit[V]) mine(hash uint64) *[]item[V] {
-	i := hash % shards
-	s := &e.shard[i]
-	if !e.own[i] {
+	if e.now == nil {
+		now := *e.old
+		e.now, e.own = &now, map[*[shards][]item[V]]*[shards]bool{}
+	}
+	i, j := hash%shards, hash/shards%shards
+	own := e.own[e.now.shard[i]]
+	if own == nil {
+		inner := new([shards][]item[V])
+		if old := e.now.shard[i]; old != nil {
+			*inner = *old
+		}
+		own = new([shards]bool)
+		e.now.shard[i], e.own[inner] = inner, own
+	}
+	s := &e.now.shard[i][j]
+	if !own[j] {
 		*s = append(make([]item[V], 0, len(*s)+1), *s...)
-		e.own[i] = true
+		own[j] = true
 	}
 	return s
 }
@@ -76,6 +104,9 @@ func (e *edit[V]) mine(hash uint64) *[]item[V] {
 func (e *edit[V]) add(hash uint64, v V) {
 	s := e.mine(hash)
 	at, _ := slices.BinarySearchFunc(*s, hash, func(it item[V], h uint64) int { return cmp.Compare(it.hash, h) })
+	if len(*s) == cap(*s) { // room for a few: append would double it
+		*s = append(make([]item[V], 0, len(*s)+8), *s...)
+	}
 	*s = slices.Insert(*s, at, item[V]{hash, v})
 }
 
@@ -84,14 +115,4 @@ func (e *edit[V]) remove(hash uint64, v V) {
 	if at := slices.Index(*s, item[V]{hash, v}); at >= 0 {
 		*s = slices.Delete(*s, at, at+1)
 	}
-}
-
-// done returns the new table. The edit must not be used again.
-func (e *edit[V]) done() *table[V] {
-	for i, own := range e.own {
-		if s := e.shard[i]; own && cap(s)-len(s) > 2 {
-			e.shard[i] = append(make([]item[V], 0, len(s)), s...)
-		}
-	}
-	return &e.table
 }

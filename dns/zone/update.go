@@ -9,16 +9,17 @@ import (
 	"github.com/fairway-lb/fairway/proxier/names"
 )
 
-// Follow keeps zones equal to a source until ctx is done. A change is answered at once; after that
-// comes a pause, so that a flood of changes is taken together.
+// Follow keeps zones equal to a source until ctx is done. A change is answered at once; then comes a
+// pause as long as that took, so that a flood of changes takes half of the time at most.
 func Follow(ctx context.Context, src names.Source, zones ...*Zone) {
-	const pause = 2 * time.Millisecond
 	for {
 		changed := src.Changed()
+		start := time.Now()
 		in := src.Inputs()
 		for _, z := range zones {
 			z.Update(in)
 		}
+		busy := time.Since(start)
 		select {
 		case <-ctx.Done():
 			return
@@ -27,13 +28,12 @@ func Follow(ctx context.Context, src names.Source, zones ...*Zone) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(pause):
+		case <-time.After(busy):
 		}
 	}
 }
 
-// Update makes in the state that answers come from. It takes time in proportion to what changed,
-// plus a comparison of pointers for each Service that did not.
+// Update makes in the state that answers come from. It takes time in proportion to what changed.
 func (z *Zone) Update(in names.Inputs) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -41,13 +41,11 @@ func (z *Zone) Update(in names.Inputs) {
 	now := *old
 	now.synced = in.Synced
 	u := updater{z: z, entries: editOf(old.entries), reverse: editOf(old.reverse), programmed: old.synced}
-	diff(z.last.Services, in.Services, u.service)
+	names.Diff(z.last.Services, in.Services, u.service)
 	imports := updater{z: z, entries: editOf(old.imports)}
-	diff(z.last.Imports, in.Imports, imports.service)
+	names.Diff(z.last.Imports, in.Imports, imports.service)
 	pods := editOf(old.pods)
-	podsChanged := false
-	diff(z.last.Pods, in.Pods, func(was, is *names.Pod) {
-		podsChanged = true
+	names.Diff(z.last.Pods, in.Pods, func(was, is *names.Pod) {
 		if was != nil {
 			pods.remove(hashAddr(was.IP), was)
 		}
@@ -55,21 +53,13 @@ func (z *Zone) Update(in names.Inputs) {
 			pods.add(hashAddr(is.IP), is)
 		}
 	})
-	if u.changed {
-		now.entries, now.reverse = u.entries.done(), u.reverse.done()
-	}
-	if imports.changed {
-		now.imports = imports.entries.done()
-	}
-	if podsChanged {
-		now.pods = pods.done()
-	}
+	now.entries, now.reverse, now.imports, now.pods = u.entries.done(), u.reverse.done(), imports.entries.done(), pods.done()
 	if now.namespaces == nil || !slices.Equal(z.last.Namespaces, in.Namespaces) {
 		now.namespaces = z.exposed(in.Namespaces)
 	}
 	if in.Synced {
 		clock := uint32(time.Now().Unix())
-		if u.changed || podsChanged || !old.synced {
+		if u.changed || now.pods != old.pods || !old.synced {
 			now.serial = max(clock, now.serial+1)
 		}
 		if imports.changed || !old.synced {
@@ -94,43 +84,6 @@ func (z *Zone) exposed(list []string) map[string]bool {
 		}
 	}
 	return out
-}
-
-// A named value has a place in a sorted list.
-type named[T any] interface {
-	comparable
-	Order(T) int
-}
-
-// diff calls f for what differs between two sorted lists of pointers, with nil for what is not in
-// one of them.
-func diff[T named[T]](old, now []T, f func(was, is T)) {
-	var none T
-	for len(old) > 0 || len(now) > 0 {
-		switch {
-		case len(old) == 0:
-			f(none, now[0])
-			now = now[1:]
-		case len(now) == 0:
-			f(old[0], none)
-			old = old[1:]
-		case old[0] == now[0]:
-			old, now = old[1:], now[1:]
-		default:
-			c := old[0].Order(now[0])
-			switch {
-			case c == 0:
-				f(old[0], now[0])
-				old, now = old[1:], now[1:]
-			case c < 0:
-				f(old[0], none)
-				old = old[1:]
-			default:
-				f(none, now[0])
-				now = now[1:]
-			}
-		}
-	}
 }
 
 // An updater brings tables up to date, one Service at a time.
@@ -183,7 +136,7 @@ func (u *updater) service(was, is *names.Service) {
 
 // held returns the entry of a Service in the table that is being changed.
 func (u *updater) held(s *names.Service) *entry {
-	return find(&u.entries.table, newKey(s).name)
+	return find(u.entries.done(), newKey(s).name)
 }
 
 // observe remembers when the changes behind new slices of a Service happened.

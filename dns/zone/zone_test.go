@@ -78,8 +78,8 @@ func endpoints(list ...string) func(*names.Service) {
 }
 
 func inputs(services ...*names.Service) names.Inputs {
-	slices.SortFunc(services, func(a, b *names.Service) int { return a.Order(b) })
-	return names.Inputs{Synced: true, Namespaces: []string{"kube-system", "ns"}, Services: services}
+	slices.SortFunc(services, (*names.Service).Order)
+	return names.Inputs{Synced: true, Namespaces: []string{"kube-system", "ns"}, Services: names.ListOf(services...)}
 }
 
 func TestNotSynced(t *testing.T) {
@@ -130,12 +130,13 @@ func TestOptions(t *testing.T) {
 		svc1("ns", "h", names.Headless, endpoints("10.244.0.1@east", "10.244.0.2@west.1")),
 		svc1("kube-system", "dns", names.ClusterIP, ip("10.96.0.10", "fd00::a"), endpoints("10.244.0.53")),
 	)
-	world.Pods = []*names.Pod{
+	pods := []*names.Pod{
 		{NamespacedName: proxier.NamespacedName{Namespace: "ns", Name: "p"}, IP: netip.MustParseAddr("10.244.0.1")},
 		{NamespacedName: proxier.NamespacedName{Namespace: "kube-system", Name: "q"}, IP: netip.MustParseAddr("10.244.0.9")},
 		{NamespacedName: proxier.NamespacedName{Namespace: "ns", Name: "r"}, IP: netip.MustParseAddr("10.244.0.9")},
 	}
-	slices.SortFunc(world.Pods, func(a, b *names.Pod) int { return a.Order(b) })
+	slices.SortFunc(pods, (*names.Pod).Order)
+	world.Pods = names.ListOf(pods...)
 	none := func(*corefile.Kubernetes) {}
 	verified := func(k *corefile.Kubernetes) { k.Pods = corefile.PodsVerified }
 	local := Options{Local: func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("10.244.0.53")} }}

@@ -82,11 +82,11 @@ type Pod struct {
 // Inputs is the state of a cluster at one moment. Nothing in it ever changes. A Service or a Pod of
 // equal value is the same pointer as in the Inputs before; so is each Slice.
 type Inputs struct {
-	Synced     bool       // false: there may be more than this
-	Services   []*Service // sorted by name
-	Imports    []*Service // ServiceImports, sorted by name
-	Namespaces []string   // that exist and were asked for, sorted
-	Pods       []*Pod     // sorted by name
+	Synced     bool // false: there may be more than this
+	Services   List[*Service]
+	Imports    List[*Service] // ServiceImports
+	Namespaces []string       // that exist and were asked for, sorted
+	Pods       List[*Pod]
 }
 
 // A Source knows a cluster and follows its changes. It is safe for concurrent use.

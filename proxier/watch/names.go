@@ -111,7 +111,7 @@ func (n *Names) Inputs() names.Inputs {
 	in.Services = n.services.list(in.Services)
 	in.Imports = n.imports.list(in.Imports)
 	if len(n.dirtyPods) > 0 {
-		in.Pods = merge(in.Pods, n.dirtyPods, n.pods, func(p *names.Pod) proxier.NamespacedName { return p.NamespacedName })
+		in.Pods = merge(in.Pods, n.dirtyPods, n.pods, func(name proxier.NamespacedName) *names.Pod { return &names.Pod{NamespacedName: name} })
 		n.dirtyPods = map[proxier.NamespacedName]struct{}{}
 	}
 	if n.dirtyNamespaces {
@@ -365,30 +365,29 @@ func (s *serviceSet) edit(namespace, name string, f func([]*names.Slice) []*name
 }
 
 // list returns the sorted Services, old itself if none changed.
-func (s *serviceSet) list(old []*names.Service) []*names.Service {
+func (s *serviceSet) list(old names.List[*names.Service]) names.List[*names.Service] {
 	if len(s.dirty) == 0 {
 		return old
 	}
-	out := merge(old, s.dirty, s.all, func(s *names.Service) proxier.NamespacedName { return s.NamespacedName })
+	out := merge(old, s.dirty, s.all, func(name proxier.NamespacedName) *names.Service { return &names.Service{NamespacedName: name} })
 	s.dirty = map[proxier.NamespacedName]struct{}{}
 	return out
 }
 
-// merge returns a copy of a sorted list in which the dirty elements have their present value.
-func merge[T any](old []T, dirty map[proxier.NamespacedName]struct{}, now map[proxier.NamespacedName]T,
-	name func(T) proxier.NamespacedName,
-) []T {
-	out := make([]T, 0, len(now))
-	for _, n := range slices.SortedFunc(maps.Keys(dirty), proxier.NamespacedName.Compare) {
-		at, found := slices.BinarySearchFunc(old, n, func(x T, n proxier.NamespacedName) int { return name(x).Compare(n) })
-		out = append(out, old[:at]...)
-		if found {
-			at++
-		}
-		old = old[at:]
-		if x, ok := now[n]; ok {
-			out = append(out, x)
+// merge returns the list in which the dirty elements have their present value. place makes
+// something of a name that is in its place.
+func merge[T names.Ordered[T]](old names.List[T], dirty map[proxier.NamespacedName]struct{}, now map[proxier.NamespacedName]T,
+	place func(proxier.NamespacedName) T,
+) names.List[T] {
+	if len(dirty) > len(now)/16 {
+		return names.ListOf(slices.SortedFunc(maps.Values(now), T.Order)...)
+	}
+	for name := range dirty {
+		if x, ok := now[name]; ok {
+			old = old.Put(x)
+		} else {
+			old = old.Delete(place(name))
 		}
 	}
-	return append(out, old...)
+	return old
 }

@@ -43,8 +43,8 @@ func nameLines(n *Names) []string {
 	for _, ns := range in.Namespaces {
 		out = append(out, "namespace "+ns)
 	}
-	for _, list := range [][]*names.Service{in.Services, in.Imports} {
-		for _, s := range list {
+	for _, list := range []names.List[*names.Service]{in.Services, in.Imports} {
+		for s := range list.All() {
 			line := fmt.Sprintf("%s %d%v", s.Name, s.Kind, s.IPs)
 			for _, sl := range s.Slices {
 				line += " " + sl.Name + sl.Cluster + "["
@@ -56,11 +56,13 @@ func nameLines(n *Names) []string {
 			out = append(out, line)
 		}
 	}
-	for _, p := range in.Pods {
+	for p := range in.Pods.All() {
 		out = append(out, fmt.Sprint("pod ", p.NamespacedName, " ", p.IP))
 	}
 	return out
 }
+
+func servicesOf(in names.Inputs) []*names.Service { return slices.Collect(in.Services.All()) }
 
 func wantNames(t *testing.T, n *Names, want ...string) {
 	t.Helper()
@@ -125,7 +127,7 @@ func TestClusterNames(t *testing.T) {
 			set(t, server.Server, svc("h", "None", nil), slice("h-1", "h", nil, "10.244.1.3"), namespace("other", nil))
 			wantNames(t, n, "namespace default", "namespace other", "a 1[10.96.0.1] a-1[10.244.1.110.244.1.2]",
 				"gone 0[] orphan[10.244.9.9]", "h 2[] h-1[10.244.1.3]", "pod default/p 10.244.1.1")
-			if after := n.Inputs(); after.Services[0] != before.Services[0] || after.Services[2] == before.Services[2] || before.Services[2].Slices != nil {
+			if was, is := servicesOf(before), servicesOf(n.Inputs()); is[0] != was[0] || is[2] == was[2] || was[2].Slices != nil {
 				t.Error("pointers do not tell what changed")
 			}
 			if err := server.Delete(svc("a", "", nil), slice("orphan", "", nil), namespace("other", nil), pod("p", "", "")); err != nil {
@@ -175,10 +177,10 @@ func TestNamesOfStore(t *testing.T) {
 	followNames(t, n, "http://"+server.addr, store)
 	syncedNames(t, n)
 	wantNames(t, n, "namespace default", "a 1[10.96.0.1] a-1[10.244.1.1] a-2[10.244.1.2]", "h 2[]")
-	before := n.Inputs().Services[0].Slices
+	before := servicesOf(n.Inputs())[0].Slices
 	set(t, server.Server, slice("a-2", "a", nil, "10.244.1.3"), slice("z-1", "z", nil, "10.244.1.4"))
 	wantNames(t, n, "namespace default", "a 1[10.96.0.1] a-1[10.244.1.1] a-2[10.244.1.3]", "h 2[]", "z 0[] z-1[10.244.1.4]")
-	if after := n.Inputs().Services[0].Slices; after[0] != before[0] || after[1] == before[1] {
+	if after := servicesOf(n.Inputs())[0].Slices; after[0] != before[0] || after[1] == before[1] {
 		t.Error("slices do not keep their pointers")
 	}
 	if err := server.Delete(svc("h", "", nil), slice("z-1", "", nil)); err != nil {
@@ -330,7 +332,7 @@ func TestNamesHistoryDoesNotMatter(t *testing.T) {
 				if diff := cmp.Diff(dump(want), dump(now)); diff != "" {
 					t.Fatal(diff)
 				}
-				checkServices(t, last.Services, now.Services)
+				checkServices(t, servicesOf(last), servicesOf(now))
 				last, lastText = now, dump(now)
 			},
 		})
@@ -348,13 +350,13 @@ var pointers = regexp.MustCompile(`0x[0-9a-f]+`)
 // dump writes inputs with everything in them.
 func dump(in names.Inputs) string {
 	var b strings.Builder
-	for _, s := range append(slices.Clone(in.Services), in.Imports...) {
+	for _, s := range slices.AppendSeq(slices.Collect(in.Services.All()), in.Imports.All()) {
 		fmt.Fprintf(&b, "%+v\n", *s)
 		for _, sl := range s.Slices {
 			fmt.Fprintf(&b, "  %+v\n", *sl)
 		}
 	}
-	for _, p := range in.Pods {
+	for p := range in.Pods.All() {
 		fmt.Fprintf(&b, "%+v\n", *p)
 	}
 	return pointers.ReplaceAllString(b.String(), "P")
