@@ -194,6 +194,7 @@ func (f *family) read(ctx context.Context) error {
 	f.nat, f.filter = stateOf(nat), stateOf(filter)
 	f.deny = entriesOf(&filter, f.kernel.tool.V6())
 	f.known, f.current, f.refusals = true, false, refusals{}
+	f.kernel.misses = 0
 	return nil
 }
 

@@ -155,7 +155,8 @@ func TestCommentsEnd(t *testing.T) {
 }
 
 // TestRewrite: with iptables-legacy, other endpoints are written without a program, and leave what a
-// fresh start would. What others changed meanwhile stays; if that was the chain, it is mended.
+// fresh start would. What others changed meanwhile stays; if that was the chain, it is mended. If it
+// is so again and again, the program does it, until the tables are read again.
 func TestRewrite(t *testing.T) {
 	inNamespace(t)
 	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock")) // other tests hold the machine's
@@ -192,7 +193,12 @@ func TestRewrite(t *testing.T) {
 	if rules := saved(t, o.Variant); !strings.Contains(rules, "-A PREROUTING -s 203.0.113.99/32 -j RETURN") || !strings.Contains(rules, ":9002") {
 		t.Error(rules)
 	}
-	command(t, "", "iptables-legacy", "-t", "nat", "-F", svcPrefix+hash(owner.String(), protocol(owner.Protocol)))
-	change(9003, "rewrite ip nat", "iptables-restore ip nat", "rewrite ip6 nat")
-	change(9004, "rewrite ip nat", "rewrite ip6 nat")
+	for port := range uint16(maxMisses) {
+		command(t, "", "iptables-legacy", "-t", "nat", "-F", svcPrefix+hash(owner.String(), protocol(owner.Protocol)))
+		change(9003+port, "rewrite ip nat", "iptables-restore ip nat", "rewrite ip6 nat")
+	}
+	change(9010, "iptables-restore ip nat", "rewrite ip6 nat")
+	b.Invalidate()
+	mustApply(t, b, s)
+	change(9011, "rewrite ip nat", "rewrite ip6 nat")
 }

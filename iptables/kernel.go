@@ -17,7 +17,13 @@ import (
 type kernel struct {
 	tool      restore.Tool
 	intercept func(op, object string) error
+	// misses is how often, in a row, rewrite had to leave it to the tool since the tables were read.
+	misses int
 }
+
+// maxMisses is after how many misses rewrite gives up: the installed iptables may be one that
+// package xtables does not know.
+const maxMisses = 3
 
 func newKernel(o Options, variant string, v6 bool) (*kernel, error) {
 	wait := o.LockWait
@@ -78,13 +84,18 @@ func (k *kernel) write(ctx context.Context, table string, script []byte) error {
 // rewrite writes chains of a table as a whole, which were what was says. With iptables-legacy it
 // first tries without a program, which is faster.
 func (k *kernel) rewrite(ctx context.Context, table string, was map[string]restore.Chain, chains []restore.Chain) error {
-	if k.tool.Variant() == restore.Legacy {
+	if k.tool.Variant() == restore.Legacy && k.misses < maxMisses {
 		var edits []xtables.Edit
 		for _, c := range chains {
 			edits = append(edits, xtables.Edit{Chain: c.Name, Was: was[c.Name].Rules, Want: c.Rules})
 		}
-		if err := k.do("rewrite", table, func() error { return xtables.Rewrite(table, k.tool.V6(), edits) }); err == nil {
+		err := k.do("rewrite", table, func() error { return xtables.Rewrite(table, k.tool.V6(), edits) })
+		if err == nil {
+			k.misses = 0
 			return nil
+		}
+		if !errors.Is(err, xtables.ErrBusy) {
+			k.misses++
 		}
 	}
 	return k.write(ctx, table, scriptOf(table, chains, nil, nil, nil))

@@ -52,6 +52,9 @@ var families = map[bool]family{
 	true:  {ipv6, unix.AF_INET6, unix.SOL_IPV6},
 }
 
+// ErrBusy says that somebody else holds the lock.
+var ErrBusy = errors.New("the lock is held by another")
+
 // Rewrite gives chains of a table other rules, in the network namespace of the calling thread, as
 // one transaction. After an error the chains are as they were, or as they shall be.
 func Rewrite(table string, v6 bool, edits []Edit) error {
@@ -141,6 +144,9 @@ func lock() (unlock func(), err error) {
 	}
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		file.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrBusy
+		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return func() { file.Close() }, nil

@@ -202,7 +202,7 @@ func TestRewriteRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		unchanged("lock " + os.Getenv("XTABLES_LOCKFILE"))
+		unchanged("lock " + os.Getenv("XTABLES_LOCKFILE") + ": " + ErrBusy.Error())
 		unlock()
 		if err := Rewrite("nat", v6, edit); err != nil {
 			t.Error(err)
