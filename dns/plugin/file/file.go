@@ -55,7 +55,7 @@ func New(d *corefile.File, resolver plugin.Resolver, log *slog.Logger) (*File, e
 		if err := l.poll.Read(); errors.Is(err, fs.ErrNotExist) && c.Reload > 0 {
 			l.poll.Failed(err)
 		} else if err != nil {
-			return nil, fmt.Errorf("%s: plugin/file: %w", c.Pos, err)
+			return nil, fmt.Errorf("line %d: %w", c.Line, err)
 		}
 		if f.zones[c.Zone] == nil {
 			f.names = append(f.names, c.Zone)
@@ -124,9 +124,12 @@ func (f *File) follow(ctx context.Context, r *plugin.Request, m *dnswire.Msg, ta
 	if end.Msg != nil {
 		m.Answer = append(m.Answer, end.Msg.Answer...)
 		m.Truncated = end.Msg.Truncated
-		if kind := plugin.KindOf(end.Msg); kind.Denial() {
-			m.Ns = end.Msg.Ns
-		}
+	}
+	switch kind := plugin.KindOf(end.Msg); {
+	case kind.Denial():
+		m.Ns = end.Msg.Ns
+	case kind.Error():
+		m.Ns = nil
 	}
 	p := plugin.Answered("file", m)
 	p.Err = end.Err

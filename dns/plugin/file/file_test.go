@@ -98,7 +98,7 @@ func TestFile(t *testing.T) {
 		{"alias itself", "alias.example.org. CNAME", "NOERROR aa rd\nalias.example.org. 3600 IN CNAME www.example.org.\n" + apex},
 		{"alias to what is not there", "dead.deep.example.org. A", "NOERROR aa rd\ndead.deep.example.org. 3600 IN A 192.0.2.6\n" + apex},
 		{"alias to a wildcard without the type", "dead.example.org. A", "NOERROR aa rd\ndead.example.org. 3600 IN CNAME nowhere.example.org.\n" + denial},
-		{"alias out of the zone", "out.example.org. A", "NOERROR aa rd\nout.example.org. 3600 IN CNAME www.other.net.\nwww.other.net. 9 IN A 198.51.100.1\n"},
+		{"alias out of the zone", "out.example.org. A", "NOERROR aa rd\nout.example.org. 3600 IN CNAME www.other.net.\nwww.other.net. 9 IN A 198.51.100.1\n" + apex},
 		{"alias to no name outside", "gone.example.org. A", "NXDOMAIN aa rd\ngone.example.org. 3600 IN CNAME gone.other.net.\nauth other.net. 9 IN SOA ns. host. 1 2 3 4 5\n"},
 		{"alias to a failure outside", "fail.example.org. A", "SERVFAIL aa rd error: i/o timeout\nfail.example.org. 3600 IN CNAME fail.other.net.\n"},
 		{"wildcard", "any.thing.example.org. TXT", "NOERROR aa rd\nany.thing.example.org. 3600 IN TXT \"wild\"\n" + apex},
@@ -116,7 +116,7 @@ func TestFile(t *testing.T) {
 		{"DS below a delegation", "x.sub.example.org. DS", "NOERROR rd\nauth sub.example.org. 3600 IN NS ns.sub.example.org.\nauth sub.example.org. 3600 IN NS ns.example.org.\n" +
 			"more ns.sub.example.org. 3600 IN A 192.0.2.7\nmore ns.example.org. 3600 IN A 192.0.2.1\nmore ns.example.org. 3600 IN AAAA 2001:db8::1\n"},
 		{"DNAME", "A.b.dnx.example.org. A", "REFUSED aa rd\ndnx.example.org. 3600 IN DNAME other.net.\nA.b.dnx.example.org. 3600 IN CNAME A.b.other.net.\n"},
-		{"DNAME, found", "x.dnx.example.org. A", "NOERROR aa rd\ndnx.example.org. 3600 IN DNAME other.net.\nx.dnx.example.org. 3600 IN CNAME x.other.net.\nx.other.net. 9 IN A 198.51.100.2\n"},
+		{"DNAME, found", "x.dnx.example.org. A", "NOERROR aa rd\ndnx.example.org. 3600 IN DNAME other.net.\nx.dnx.example.org. 3600 IN CNAME x.other.net.\nx.other.net. 9 IN A 198.51.100.2\n" + apex},
 		{"DNAME into a name without children", "x.dn.example.org. A", "NXDOMAIN aa rd\ndn.example.org. 3600 IN DNAME www.example.org.\nx.dn.example.org. 3600 IN CNAME x.www.example.org.\n" + denial},
 		{"DNAME itself", "dn.example.org. DNAME", "NOERROR aa rd\ndn.example.org. 3600 IN DNAME www.example.org.\n" + apex},
 		{"record of another zone", "foreign.net. A", "REFUSED\n"},
@@ -204,7 +204,7 @@ func TestBadZones(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "db")
 	d := &corefile.File{Zones: []corefile.FileZone{{Zone: "example.org.", Path: path, Pos: corefile.Pos{File: "Corefile", Line: 3}}}}
-	if _, err := New(d, nil, slog.New(slog.DiscardHandler)); err == nil || !strings.HasPrefix(err.Error(), "Corefile:3: plugin/file: ") {
+	if _, err := New(d, nil, slog.New(slog.DiscardHandler)); err == nil || !strings.HasPrefix(err.Error(), "line 3: ") {
 		t.Errorf("a missing file that is read once: %v", err)
 	}
 }

@@ -128,6 +128,7 @@ func (z *zone) lookup(spelled string, qtype uint16) result {
 		}
 		if !plugin.Under(z.origin, alias) {
 			r.outside, r.target = true, alias
+			r.ns = z.nodes[z.origin].sets[dnswire.TypeNS]
 			break
 		}
 		spelled = alias

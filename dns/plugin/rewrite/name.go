@@ -159,11 +159,12 @@ func redirect(ctx context.Context, r *plugin.Request, p plugin.Reply, replace fu
 			return end
 		}
 		p.Msg.Rcode = end.Code()
-		p.Msg.Ns, p.Msg.Extra = nil, options(p.Msg)
 		if end.Msg != nil {
 			p.Msg.Answer = append(chain, end.Msg.Answer...)
-			p.Msg.Ns = end.Msg.Ns
 			p.Msg.Truncated = end.Msg.Truncated
+			if plugin.KindOf(end.Msg).Denial() {
+				p.Msg.Ns = end.Msg.Ns
+			}
 		}
 		if end.Err != nil {
 			p.Err = end.Err
@@ -171,12 +172,4 @@ func redirect(ctx context.Context, r *plugin.Request, p plugin.Reply, replace fu
 		return p
 	}
 	return p
-}
-
-// options returns the OPT record of a message as the only additional one.
-func options(m *dnswire.Msg) []dnswire.RR {
-	if opt := m.IsEdns0(); opt != nil {
-		return []dnswire.RR{opt}
-	}
-	return nil
 }

@@ -105,7 +105,7 @@ func New(d *corefile.Template, resolver plugin.Resolver, m *Metrics) (*Template,
 			for _, text := range s.texts {
 				g, err := gotemplate.New(s.name).Funcs(gotemplate.FuncMap{"parseInt": strconv.ParseUint}).Parse(text)
 				if err != nil {
-					return nil, fmt.Errorf("%s: plugin/template: %w", c.Pos, err)
+					return nil, fmt.Errorf("line %d: %w", c.Line, err)
 				}
 				sec.records = append(sec.records, g)
 			}
@@ -198,6 +198,7 @@ func (t *Template) answer(ctx context.Context, r *plugin.Request, u *rule, d *da
 	t.metrics.matches.WithLabelValues(r.Server, d.Zone, r.View, d.Class, d.Type).Inc()
 	m := r.Answer()
 	m.Rcode = u.rcode
+	m.Authoritative = u.rcode != dnswire.RcodeServerFailure
 	reply := plugin.Reply{Msg: m, Plugin: "template"}
 	for _, s := range u.sections {
 		records := s.of(m)

@@ -99,6 +99,7 @@ func TestTemplate(t *testing.T) {
 		{"second template", two, "7.ext.example. MX", "NOERROR aa rd\n7.ext.example. 60 IN MX 20 7-example.\n"},
 		{"second pattern", two, "second-x.example. MX", "NOERROR aa rd\nsecond-x.example. 60 IN MX 20 x-example.\n"},
 		{"no template", two, "third.example. MX", "SERVFAIL\n"},
+		{"failure", "template ANY ANY {\nrcode SERVFAIL\n}", "x. A", "SERVFAIL rd\n"},
 		{"everything", "template ANY ANY {\nrcode REFUSED\n}", "x. A", "REFUSED aa rd\n"},
 
 		{"alias", "template IN ANY foogle.com {\nmatch \"^foogle\\.com\\.$\"\nanswer \"foogle.com 60 IN CNAME google.com\"\n}", "foogle.com. A",
@@ -195,7 +196,7 @@ func TestMetrics(t *testing.T) {
 
 func TestBadTemplate(t *testing.T) {
 	d := &corefile.Template{Templates: []corefile.TemplateRule{{Pos: corefile.Pos{File: "Corefile", Line: 7}, Answer: []string{"{{ .Name"}}}}
-	if _, err := New(d, nil, NewMetrics()); err == nil || !strings.HasPrefix(err.Error(), "Corefile:7: plugin/template: ") {
+	if _, err := New(d, nil, NewMetrics()); err == nil || !strings.HasPrefix(err.Error(), "line 7: ") {
 		t.Errorf("got %v", err)
 	}
 }

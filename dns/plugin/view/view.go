@@ -19,7 +19,7 @@ func New(d *corefile.View) (*View, error) {
 	for _, text := range d.Exprs {
 		e, err := parse(text)
 		if err != nil {
-			return nil, fmt.Errorf("%s: plugin/view: expression %q: %w", d.Pos, text, err)
+			return nil, fmt.Errorf("expression %q: %w", text, err)
 		}
 		v.exprs = append(v.exprs, e)
 	}
