@@ -99,24 +99,44 @@ type Stripe struct {
 	tookSum   atomic.Uint64 // ns
 }
 
-// Count adds a query, but for how long it took. It does not allocate.
-func (s *Stripe) Count(q *Query) {
-	family, kind := 0, uint8(0)
-	if q.V6 {
-		family = 1
-	}
+// A kind is what queries have in common that are counted together: all of a Query, with sizes
+// by the bucket. From the lowest bits on: the buckets of the answer and of the query in 4 each, the
+// code in 5, the type in 5, the plugin in 8, DO, and the family.
+type kind uint32
+
+const (
+	kindDO uint32 = 1 << 26
+	kindV6 uint32 = 1 << 27
+)
+
+func kindOf(q *Query) kind {
+	k := uint32(sizeBucket(q.Out)) | uint32(sizeBucket(q.In))<<4 | uint32(min(uint(q.Rcode), uint(len(rcodeNames)-1)))<<8 | uint32(q.By)<<18
 	if q.Type < uint16(len(typeIndex)) {
-		kind = typeIndex[q.Type]
+		k |= uint32(typeIndex[q.Type]) << 13
 	}
-	s.requests[family][kind].Add(1)
 	if q.DO {
-		s.do.Add(1)
+		k |= kindDO
 	}
-	s.responses[min(uint(q.Rcode), uint(len(rcodeNames)-1))][q.By].Add(1)
-	s.in[sizeBucket(q.In)].Add(1)
-	s.inSum.Add(uint64(q.In))
-	s.out[sizeBucket(q.Out)].Add(1)
-	s.outSum.Add(uint64(q.Out))
+	if q.V6 {
+		k |= kindV6
+	}
+	return kind(k)
+}
+
+// Count adds a query, but for how long it took. It does not allocate.
+func (s *Stripe) Count(q *Query) { s.add(kindOf(q), 1, uint64(q.In), uint64(q.Out)) }
+
+// add adds n queries of a kind, of so many bytes in all.
+func (s *Stripe) add(k kind, n, in, out uint64) {
+	s.requests[k>>27&1][k>>13&0x1f].Add(n)
+	if uint32(k)&kindDO != 0 {
+		s.do.Add(n)
+	}
+	s.responses[k>>8&0x1f][k>>18&0xff].Add(n)
+	s.in[k>>4&0xf].Add(n)
+	s.inSum.Add(in)
+	s.out[k&0xf].Add(n)
+	s.outSum.Add(out)
 }
 
 // Took adds the time that each of n queries took.
@@ -126,13 +146,71 @@ func (s *Stripe) Took(n int, d time.Duration) {
 	s.tookSum.Add(uint64(n) * ns)
 }
 
-func sizeBucket(n int) int {
-	for i, b := range sizeBounds {
-		if uint64(n) <= b {
-			return i
+// A Tally gathers what one worker counts in a batch of queries, so that a stripe is written once
+// for all queries of a kind. It belongs to one goroutine. The zero Tally is empty.
+type Tally struct {
+	n     int
+	kinds [8]counted
+	last  time.Duration // what Flush was told last
+}
+
+type counted struct {
+	stripe     *Stripe
+	kind       kind
+	n, in, out uint64
+}
+
+// Count adds a query.
+func (t *Tally) Count(s *Stripe, q *Query) {
+	k := kindOf(q)
+	for i := range t.n {
+		if c := &t.kinds[i]; c.kind == k && c.stripe == s {
+			c.n++
+			c.in += uint64(q.In)
+			c.out += uint64(q.Out)
+			return
 		}
 	}
-	return len(sizeBounds)
+	if t.n == len(t.kinds) {
+		t.Flush(t.last) // a batch of more kinds: part of it counts as the batch before
+	}
+	t.kinds[t.n] = counted{s, k, 1, uint64(q.In), uint64(q.Out)}
+	t.n++
+}
+
+// Flush writes what was gathered. Each query took so long.
+func (t *Tally) Flush(took time.Duration) {
+	for i := range t.n {
+		c := &t.kinds[i]
+		c.stripe.add(c.kind, c.n, c.in, c.out)
+		c.stripe.Took(int(c.n), took)
+		c.stripe = nil
+	}
+	t.n, t.last = 0, took
+}
+
+// smallBuckets are the buckets of the usual sizes.
+var smallBuckets = func() (t [1024]uint8) {
+	for n := range t {
+		t[n] = findBucket(n)
+	}
+	return t
+}()
+
+func sizeBucket(n int) uint8 {
+	if uint(n) < uint(len(smallBuckets)) {
+		return smallBuckets[n]
+	}
+	return findBucket(n)
+}
+
+func findBucket(n int) uint8 {
+	for i, b := range sizeBounds {
+		if uint64(n) <= b {
+			return uint8(i)
+		}
+	}
+	return uint8(len(sizeBounds))
 }
 
 func timeBucket(ns uint64) int {

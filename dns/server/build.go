@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -206,9 +207,9 @@ func (b *builder) page(addr, path string, h http.Handler) {
 // sites puts the zones of a block on its listeners.
 func (b *builder) sites(block *corefile.Block, parts []*part) error {
 	chain, classes, fast := chainOf(parts)
-	limit := defaultUDP
+	limit, bufsize := defaultUDP, uint16(math.MaxUint16)
 	if d, ok := corefile.Find[*corefile.Bufsize](block); ok {
-		limit = int(d.Size)
+		limit, bufsize = int(d.Size), d.Size
 	}
 	var timeouts corefile.Timeouts
 	if d, ok := corefile.Find[*corefile.Timeouts](block); ok {
@@ -239,7 +240,7 @@ func (b *builder) sites(block *corefile.Block, parts []*part) error {
 			if err != nil {
 				return fmt.Errorf("%s: zone %q: %w", block.Pos, k.Zone, err)
 			}
-			site := &site{zone: k.Zone, view: label, wants: wants, chain: chain, classes: classes, fast: fast, maxUDP: limit}
+			site := &site{zone: k.Zone, view: label, wants: wants, chain: chain, classes: classes, fast: fast, maxUDP: limit, bufsize: bufsize}
 			b.count(site, metrics.Block{Server: r.label, Zone: k.Zone, View: label}, parts)
 			r.sites[key] = append(r.sites[key], site)
 		}

@@ -30,13 +30,7 @@ type worker struct {
 	l     *listener
 	proto metrics.Proto
 	n     int
-	count []counted // since the last Done
-}
-
-// counted is how many queries a worker counted in a stripe.
-type counted struct {
-	stripe *metrics.Stripe
-	n      int
+	tally metrics.Tally // since the last Done
 }
 
 // Answer replies to a query if a packed answer is at hand.
@@ -48,6 +42,7 @@ func (w *worker) Answer(q *wire.Query, limit int, out []byte) (int, bool) {
 	if s == nil {
 		return 0, false
 	}
+	q.UDPSize = min(q.UDPSize, s.bufsize)
 	if w.proto == metrics.UDP {
 		limit = min(len(out), q.Limit(s.maxUDP))
 	}
@@ -56,28 +51,12 @@ func (w *worker) Answer(q *wire.Query, limit int, out []byte) (int, bool) {
 		if !ok {
 			continue
 		}
-		stripe := s.workers[w.proto][w.n]
-		stripe.Count(&metrics.Query{V6: q.V6, Type: q.Type, DO: q.DO, In: len(q.Msg), Out: n, Rcode: wire.Rcode(out), By: s.fast[i].by})
-		w.note(stripe)
+		w.tally.Count(s.workers[w.proto][w.n],
+			&metrics.Query{V6: q.V6, Type: q.Type, DO: q.DO, In: len(q.Msg), Out: n, Rcode: wire.Rcode(out), By: s.fast[i].by})
 		return n, true
 	}
 	return 0, false
 }
 
-func (w *worker) note(s *metrics.Stripe) {
-	for i := range w.count {
-		if w.count[i].stripe == s {
-			w.count[i].n++
-			return
-		}
-	}
-	w.count = append(w.count, counted{s, 1})
-}
-
 // Done notes how long the queries since the last call took.
-func (w *worker) Done(took time.Duration) {
-	for _, c := range w.count {
-		c.stripe.Took(c.n, took)
-	}
-	w.count = w.count[:0]
-}
+func (w *worker) Done(took time.Duration) { w.tally.Flush(took) }

@@ -31,6 +31,7 @@ type site struct {
 	classes bool // the chain looks at classes; without, only IN gets there
 	fast    fastPath
 	maxUDP  int                  // bytes of a reply over UDP
+	bufsize uint16               // of EDNS, at most; what a client says beyond is not heard
 	slow    [2]*metrics.Stripe   // by protocol
 	workers [2][]*metrics.Stripe // by protocol and worker
 }

@@ -48,6 +48,9 @@ func (l *listener) slow(ctx context.Context, in *serve.Message, w serve.Writer) 
 		if in.Proto == serve.UDP {
 			limit = q.Limit(s.udpLimit())
 		}
+		if o := query.IsEdns0(); o != nil && s != nil {
+			o.SetUDPSize(min(o.UDPSize(), s.bufsize))
+		}
 		count.Out, count.Rcode = send(w, query, reply, limit)
 	}
 	stripe := r.stripe(s, metrics.Proto(in.Proto))
