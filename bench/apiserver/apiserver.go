@@ -178,7 +178,8 @@ func (s *Server) Restart(ctx context.Context) (err error) {
 		"--service-cluster-ip-range", s.o.ServiceCIDRs,
 		"--service-account-issuer", "https://fairway.invalid",
 		"--service-account-key-file", s.file("sa.key"), "--service-account-signing-key-file", s.file("sa.key"),
-		"--token-auth-file", s.file("tokens"), "--authorization-mode", "RBAC")
+		"--token-auth-file", s.file("tokens"), "--authorization-mode", "RBAC",
+		"--allow-privileged") // as kubeadm has it: pods of proxies need it
 	if err != nil {
 		return err
 	}
