@@ -116,7 +116,7 @@ func TestHostileDatagrams(t *testing.T) {
 		Fast: func(Proto, int) wire.Fast { return &answering{} }})
 	m := newMangler(t, 1)
 	before := memory()
-	total := size(10_000_000, 200_000)
+	total := size(10_000_000, 100_000)
 	var verdicts [wire.NumVerdicts]uint64
 	replies := 0
 	for done := 0; done < total; done += batch {
@@ -244,7 +244,7 @@ func watch(t *testing.T, l *Listener, limit uint64, f func()) {
 // TestHostileSockets sends malformed datagrams through real sockets.
 func TestHostileSockets(t *testing.T) {
 	l := serve(t, loopback, Options{Panic: func(v any) { t.Error(v) }})
-	total := size(300_000, 10_000)
+	total := size(300_000, 8_000)
 	watch(t, l, 32<<20, func() {
 		var wg sync.WaitGroup
 		for seed := range uint64(4) {
@@ -267,7 +267,7 @@ func TestHostileConns(t *testing.T) {
 		WriteTimeout: 300 * time.Millisecond, Pool: NewPool(64, 256), Panic: func(v any) { t.Error(v) }}
 	defer o.Pool.Close()
 	l := serve(t, loopback, o)
-	total := size(100_000, 1500)
+	total := size(100_000, 600)
 	var opened, failed [len(attacks)]atomic.Int64
 	watch(t, l, 256<<20, func() {
 		var wg sync.WaitGroup

@@ -94,6 +94,11 @@ func serve(t testing.TB, addr netip.AddrPort, o Options) *Listener {
 	if o.Slow == nil {
 		o.Slow = slowly(nil)
 	}
+	for _, p := range []*time.Duration{&o.FirstTimeout, &o.IdleTimeout, &o.WriteTimeout} {
+		if *p == 0 { // no test depends on the machine being quick
+			*p = patience
+		}
+	}
 	l, err := Listen(addr, o)
 	if err != nil {
 		t.Fatal(err)

@@ -165,7 +165,7 @@ func TestReplace(t *testing.T) {
 				l = next
 			}
 			close(stop)
-			if n, err := wait(); err != nil || n < 400 {
+			if n, err := wait(); err != nil || n < 300 {
 				t.Errorf("after %d queries: %v", n, err)
 			}
 		})
