@@ -174,7 +174,7 @@ func (c *call) pod() (int, outcome) {
 	case c.skip == 2:
 		return c.noData()
 	}
-	a, ok := looseDashed(c.q.Label(0))
+	a, ok := parseDashed(c.q.Label(0))
 	a = a.Unmap()
 	if !ok || mode == corefile.PodsVerified && !c.x.podAt(a, c.q.Label(1)) {
 		return c.missing()
@@ -215,11 +215,11 @@ func (c *call) service(e *entry) (int, outcome) {
 	switch {
 	case rest == 0:
 	case rest == 1:
-		return c.endpoint(e, q.Label(0), nil)
+		return c.endpoint(e, q.Suffix(0)[:1+len(q.Label(0))], nil)
 	case rest == 2:
 		port, protocol := q.Label(0), q.Label(1)
 		if c.apex.cluster && port[0] != '_' && protocol[0] != '_' {
-			return c.endpoint(e, port, protocol)
+			return c.endpoint(e, q.Suffix(0)[:1+len(port)], protocol)
 		}
 		c.f.port, c.f.protocol = bare(port), bare(protocol)
 	default:
@@ -312,7 +312,7 @@ func (c *call) headless(e *entry, exists bool) (int, outcome) {
 	switch c.q.Type {
 	case wire.TypeA, wire.TypeAAAA, wire.TypeCNAME:
 		if target {
-			return c.targets(e, e.order, nil)
+			return c.targets(e, e.order)
 		}
 	}
 	switch c.q.Type {
@@ -320,14 +320,14 @@ func (c *call) headless(e *entry, exists bool) (int, outcome) {
 		if others == 0 {
 			return c.packed(e.v4, lenA)
 		}
-		return c.some(e, e.addrs, nil, 4)
+		return c.some(e, e.addrs, 4)
 	case wire.TypeAAAA:
 		if others == 0 {
 			return c.packed(e.v6, lenAAAA)
 		}
-		return c.some(e, e.addrs, nil, 16)
+		return c.some(e, e.addrs, 16)
 	case wire.TypeSRV:
-		return c.endpointSRV(e, e.order, nil, pairs)
+		return c.endpointSRV(e, e.order, pairs)
 	}
 	return c.noData()
 }
@@ -350,17 +350,15 @@ func (c *call) here(s *names.Slice, i uint16) bool {
 	return c.f.zone == nil || s.Zones != nil && s.Zones[i] == string(c.f.zone)
 }
 
-// endpoint answers the name of one endpoint. In a zone of imported Services its cluster is asked
+// endpoint answers the name of one endpoint, whose label comes with its length. In a zone of imported Services its cluster is asked
 // for too.
 func (c *call) endpoint(e *entry, label, cluster []byte) (int, outcome) {
-	named, plain := e.find(label, cluster, c.z.directive.EndpointPodNames)
+	list := e.find(label, cluster)
 	pairs, target := 0, false
-	for _, list := range [2][]ref{named, plain} {
-		for _, r := range list {
-			s := e.slice(r)
-			pairs += len(portsOf(s))
-			target = target || s.Width == 0
-		}
+	for _, r := range list {
+		s := e.slice(r)
+		pairs += len(portsOf(s))
+		target = target || s.Width == 0
 	}
 	if pairs == 0 {
 		return c.missing()
@@ -368,19 +366,16 @@ func (c *call) endpoint(e *entry, label, cluster []byte) (int, outcome) {
 	switch c.q.Type {
 	case wire.TypeA, wire.TypeAAAA, wire.TypeCNAME:
 		if target {
-			return c.targets(e, named, plain)
+			return c.targets(e, list)
 		}
-	}
-	if len(named) == 0 {
-		named, plain = plain, nil
 	}
 	switch c.q.Type {
 	case wire.TypeA:
-		return c.some(e, named, plain, 4)
+		return c.some(e, list, 4)
 	case wire.TypeAAAA:
-		return c.some(e, named, plain, 16)
+		return c.some(e, list, 16)
 	case wire.TypeSRV:
-		return c.endpointSRV(e, named, plain, pairs)
+		return c.endpointSRV(e, list, pairs)
 	}
 	return c.noData()
 }

@@ -33,7 +33,7 @@ func (c *call) servers() (out []server) {
 				}
 			case names.Headless:
 				for _, r := range e.order {
-					label := appendLabel(nil, e.slice(r), r, c.z.directive.EndpointPodNames)
+					label := e.label(nil, r)
 					if ip := e.slice(r).Addr(int(r.i)); ip.IsValid() && len(label) > 0 {
 						out = append(out, server{append(label, e.key.name...), ip})
 					}

@@ -40,15 +40,13 @@ func (c *call) cname(target string) (int, outcome) {
 }
 
 // targets answers for endpoints of which some are names.
-func (c *call) targets(e *entry, list, more []ref) (int, outcome) {
+func (c *call) targets(e *entry, list []ref) (int, outcome) {
 	if c.q.Type != wire.TypeCNAME {
 		return 0, chase
 	}
-	for _, part := range [2][]ref{list, more} {
-		for _, r := range part {
-			if s := e.slice(r); s.Width == 0 && c.f.ports(portsOf(s)) > 0 && c.here(s, r.i) {
-				return c.cname(s.Targets[r.i])
-			}
+	for _, r := range list {
+		if s := e.slice(r); s.Width == 0 && c.f.ports(portsOf(s)) > 0 && c.here(s, r.i) {
+			return c.cname(s.Targets[r.i])
 		}
 	}
 	return c.noData()

@@ -38,12 +38,14 @@ type entry struct {
 	// v4 and v6 are the address records of the Service's own name, with the question as owner.
 	// Addresses occur once.
 	v4, v6 []byte
-	// order has every address of svc.Slices, sorted by the label of the endpoint: first the named
-	// ones, with a label of their own, then by address. Those of one label stand together.
+	// order has every address of svc.Slices, sorted by the label of the endpoint and then by
+	// cluster: those of one name stand together, and equal addresses of them.
 	order []ref
-	named int
-	// addrs has the same sorted by address, and then by name.
+	// addrs has the same sorted by address, and then by label.
 	addrs []ref
+	pods  bool // endpoints are named after their pods
+	// imported is for ServiceImports, whose endpoints have their cluster in their name.
+	imported bool
 }
 
 // A ref is an address of an entry: address i of slice s.
@@ -78,13 +80,13 @@ func usable(s *names.Service) bool {
 	return 0 < len(s.Name) && len(s.Name) <= 63 && 0 < len(s.Namespace) && len(s.Namespace) <= 63
 }
 
-func (z *Zone) newEntry(k *key, s *names.Service) *entry {
+func (z *Zone) newEntry(k *key, s *names.Service, imported bool) *entry {
 	if z.directive.NoEndpoints {
 		bare := *s
 		bare.Slices, s = nil, &bare
 	}
-	e := &entry{key: k, svc: s}
-	e.sortRefs(z.directive.EndpointPodNames)
+	e := &entry{key: k, svc: s, pods: z.directive.EndpointPodNames, imported: imported}
+	e.sortRefs()
 	switch s.Kind {
 	case names.ClusterIP:
 		for _, a := range s.IPs {
@@ -141,7 +143,7 @@ func appendAddress(b []byte, typ byte, ttl uint32, addr []byte) []byte {
 // 1,000 endpoints in a slice.
 const maxRefs = 1 << 16
 
-func (e *entry) sortRefs(pods bool) {
+func (e *entry) sortRefs() {
 	total := 0
 	for _, s := range e.svc.Slices {
 		total += s.Len()
@@ -149,37 +151,37 @@ func (e *entry) sortRefs(pods bool) {
 	if total == 0 {
 		return
 	}
-	e.order = make([]ref, 0, total)
+	type labelled struct {
+		ref
+		label string
+	}
+	list := make([]labelled, 0, total)
+	var buf [maxLabel]byte
 	for i, s := range e.svc.Slices[:min(len(e.svc.Slices), maxRefs)] {
 		for j := range min(s.Len(), maxRefs) {
 			r := ref{uint16(i), uint16(j)}
-			e.order = append(e.order, r)
-			if host(s, r, pods) != "" {
-				e.named++
-			}
+			list = append(list, labelled{r, string(e.label(buf[:0], r))})
 		}
 	}
-	e.addrs = e.order
-	if e.named > 0 || e.svc.Slices[0].Cluster != "" {
-		e.addrs = slices.Clone(e.order)
-		slices.SortStableFunc(e.addrs, func(a, b ref) int {
-			if c := e.byAddress(a, b); c != 0 {
-				return c
-			}
-			return compareHosts(host(e.slice(a), a, pods), host(e.slice(b), b, pods))
-		})
+	refs := func() []ref {
+		out := make([]ref, len(list))
+		for i := range list {
+			out[i] = list[i].ref
+		}
+		return out
 	}
-	slices.SortStableFunc(e.order, func(a, b ref) int {
-		x, y := e.slice(a), e.slice(b)
-		c := compareHosts(host(x, a, pods), host(y, b, pods))
-		if c == 0 && x.Cluster != y.Cluster {
-			c = strings.Compare(x.Cluster, y.Cluster)
+	slices.SortStableFunc(list, func(a, b labelled) int {
+		if c := strings.Compare(a.label, b.label); c != 0 {
+			return c
 		}
-		if c == 0 {
-			c = e.byAddress(a, b)
+		if c := strings.Compare(e.cluster(a.ref), e.cluster(b.ref)); c != 0 {
+			return c
 		}
-		return c
+		return e.byAddress(a.ref, b.ref)
 	})
+	e.order = refs()
+	slices.SortStableFunc(list, func(a, b labelled) int { return e.byAddress(a.ref, b.ref) })
+	e.addrs = refs()
 }
 
 func (e *entry) byAddress(a, b ref) int {
@@ -195,24 +197,10 @@ func (e *entry) byAddress(a, b ref) int {
 
 func (e *entry) slice(r ref) *names.Slice { return e.svc.Slices[r.s] }
 
-// compareHosts sorts endpoints that have a name of their own before those that have none.
-func compareHosts(a, b string) int {
-	if (a == "") != (b == "") {
-		if a == "" {
-			return 1
-		}
-		return -1
+// cluster returns the cluster in the name of an endpoint, "" if there is none.
+func (e *entry) cluster(r ref) string {
+	if !e.imported {
+		return ""
 	}
-	return cmp.Compare(a, b)
-}
-
-// host returns an endpoint's own label, "" if it is named by its address.
-func host(s *names.Slice, r ref, pods bool) string {
-	if s.Hosts != nil && s.Hosts[r.i] != "" {
-		return s.Hosts[r.i]
-	}
-	if pods && s.Pods != nil {
-		return s.Pods[r.i]
-	}
-	return ""
+	return e.slice(r).Cluster
 }

@@ -4,66 +4,78 @@ import (
 	"bytes"
 	"net/netip"
 	"strings"
-
-	"github.com/fairway-lb/fairway/proxier/names"
 )
 
 // The label of an endpoint is its hostname, or its pod's name if these were asked for, or else its
 // address with dashes: 10-244-1-1, fd00-10--1. One that would end with a dash gets a 0.
 
-// appendLabel appends the label of an endpoint with its length, and nothing if it has none that a
-// name can hold.
-func appendLabel(dst []byte, s *names.Slice, r ref, pods bool) []byte {
-	start := len(dst)
+// maxLabel is how long a label is in wire format.
+const maxLabel = 64
+
+// label appends the label of an endpoint with its length, and nothing if it has none that a name
+// can hold.
+func (e *entry) label(dst []byte, r ref) []byte {
+	s, start, own := e.slice(r), len(dst), e.own(r)
 	dst = append(dst, 0)
-	if h := host(s, r, pods); h != "" {
-		dst = append(dst, h...)
-	} else if s.Width == 0 {
-		dst = append(dst, s.Targets[r.i]...)
-	} else {
-		dst = s.Addr(int(r.i)).AppendTo(dst)
-	}
-	label := dst[start+1:]
-	if host(s, r, pods) == "" {
-		for i, c := range label {
-			if c == '.' || c == ':' {
-				label[i] = '-'
-			}
-		}
-		if len(label) > 0 && label[len(label)-1] == '-' && s.Width == 16 {
+	switch {
+	case own != "":
+		dst = append(dst, own...)
+	case s.Width == 0:
+		dst = dashes(append(dst, s.Targets[r.i]...), start)
+	default:
+		dst = dashes(s.Addr(int(r.i)).AppendTo(dst), start)
+		if dst[len(dst)-1] == '-' {
 			dst = append(dst, '0')
 		}
 	}
 	n := len(dst) - start - 1
-	if n == 0 || n > 63 {
+	if n == 0 || n >= maxLabel {
 		return dst[:start]
 	}
 	dst[start] = byte(n)
 	return dst
 }
 
-// parseDashed reads an address that is written with dashes, in the one way that appendLabel writes
-// it. The rules of CoreDNS decide the family: three single dashes are IPv4.
-func parseDashed(label []byte) (netip.Addr, bool) {
-	a, ok := looseDashed(label)
-	if !ok {
-		return a, false
+// own returns the name that an endpoint has of its own, "" if it is named after its address.
+func (e *entry) own(r ref) string {
+	s := e.slice(r)
+	if s.Hosts != nil && s.Hosts[r.i] != "" {
+		return s.Hosts[r.i]
 	}
-	var buf [64]byte
-	text := a.AppendTo(buf[:0])
-	for i, c := range text {
-		if c == '.' || c == ':' {
-			text[i] = '-'
-		}
+	if e.pods && s.Pods != nil {
+		return s.Pods[r.i]
 	}
-	if n := len(text); a.Is6() && text[n-1] == '-' {
-		text = append(text, '0')
-	}
-	return a, bytes.Equal(text, label)
+	return ""
 }
 
-// looseDashed reads an address with dashes, in any spelling that is an address.
-func looseDashed(label []byte) (netip.Addr, bool) {
+// sameLabel reports whether two endpoints have one name. A hostname can look like an address.
+func (e *entry) sameLabel(a, b ref) bool {
+	x, y := e.own(a), e.own(b)
+	switch {
+	case e.cluster(a) != e.cluster(b):
+		return false
+	case x != "" && y != "":
+		return x == y
+	case x == "" && y == "" && e.slice(a).Width > 0 && e.slice(b).Width > 0:
+		return e.byAddress(a, b) == 0
+	}
+	var p, q [maxLabel]byte
+	return bytes.Equal(e.label(p[:0], a), e.label(q[:0], b))
+}
+
+// dashes replaces dots and colons from start on.
+func dashes(b []byte, start int) []byte {
+	for i := start; i < len(b); i++ {
+		if b[i] == '.' || b[i] == ':' {
+			b[i] = '-'
+		}
+	}
+	return b
+}
+
+// parseDashed reads an address with dashes. The rules of CoreDNS decide the family: three single
+// dashes are IPv4.
+func parseDashed(label []byte) (netip.Addr, bool) {
 	if bytes.Count(label, []byte("-")) == 3 && !bytes.Contains(label, []byte("--")) {
 		return dashed4(label)
 	}

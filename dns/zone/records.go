@@ -62,9 +62,9 @@ func shuffle(records []byte, size int) {
 	}
 }
 
-// some answers with those addresses of two lists that have a width and match the filter. Equal
-// ones stand together in a list.
-func (c *call) some(e *entry, list, more []ref, width int) (int, outcome) {
+// some answers with those addresses of a list that have a width and match the filter. Equal ones
+// stand together in the list.
+func (c *call) some(e *entry, list []ref, width int) (int, outcome) {
 	typ, size := uint16(wire.TypeA), lenA
 	if width == 16 {
 		typ, size = wire.TypeAAAA, lenAAAA
@@ -76,7 +76,7 @@ func (c *call) some(e *entry, list, more []ref, width int) (int, outcome) {
 		start--
 	}
 	whole := true
-	for _, part := range [3][]ref{list[start:], list[:start], more} {
+	for _, part := range [2][]ref{list[start:], list[:start]} {
 		var last []byte
 		for _, r := range part {
 			s := e.slice(r)
@@ -108,72 +108,27 @@ func (c *call) start(n, fit int) int {
 	return rand.IntN(n)
 }
 
-// find returns the endpoints of one label: those that have it for a name of their own, and those
-// that it is the address of.
-func (e *entry) find(label, cluster []byte, pods bool) (named, plain []ref) {
-	low := sort.Search(e.named, func(i int) bool {
-		s := e.slice(e.order[i])
-		h := host(s, e.order[i], pods)
-		return h > string(label) || h == string(label) && s.Cluster >= string(cluster)
-	})
-	high := low
-	for high < e.named {
-		if s := e.slice(e.order[high]); host(s, e.order[high], pods) != string(label) || s.Cluster != string(cluster) {
-			break
-		}
-		high++
-	}
-	return e.order[low:high], e.findAddress(label, cluster)
-}
-
-func (e *entry) findAddress(label, cluster []byte) []ref {
-	list := e.order[e.named:]
-	a, ok := parseDashed(label)
-	if !ok {
-		return e.findTarget(list, label, cluster)
-	}
-	width, bin := 4, [16]byte{}
-	if a.Is6() {
-		width, bin = 16, a.As16()
-	} else {
-		v := a.As4()
-		copy(bin[:], v[:])
-	}
+// find returns the endpoints of one label.
+func (e *entry) find(label, cluster []byte) []ref {
 	compare := func(r ref) int {
-		s := e.slice(r)
-		switch {
-		case s.Cluster != string(cluster):
-			if s.Cluster < string(cluster) {
-				return -1
-			}
-			return 1
-		case s.Width != width:
-			return s.Width - width
+		var buf [maxLabel]byte
+		if c := bytes.Compare(e.label(buf[:0], r), label); c != 0 {
+			return c
 		}
-		return bytes.Compare(s.Bytes(int(r.i)), bin[:width])
+		switch c := e.cluster(r); {
+		case c < string(cluster):
+			return -1
+		case c > string(cluster):
+			return 1
+		}
+		return 0
 	}
-	low := sort.Search(len(list), func(i int) bool { return compare(list[i]) >= 0 })
+	low := sort.Search(len(e.order), func(i int) bool { return compare(e.order[i]) >= 0 })
 	high := low
-	for high < len(list) && compare(list[high]) == 0 {
+	for high < len(e.order) && compare(e.order[high]) == 0 {
 		high++
 	}
-	return list[low:high]
-}
-
-// findTarget looks for a name among the targets of a slice of names, in which dots are dashes.
-func (e *entry) findTarget(list []ref, label, cluster []byte) []ref {
-	for i, r := range list {
-		s := e.slice(r)
-		if s.Width != 0 {
-			continue
-		}
-		var buf [64]byte
-		text := appendLabel(buf[:0], s, r, false)
-		if len(text) > 0 && bytes.Equal(text[1:], label) && s.Cluster == string(cluster) {
-			return list[i : i+1]
-		}
-	}
-	return nil
+	return e.order[low:high]
 }
 
 // weight is the weight of each of n SRV records, as CoreDNS has it.

@@ -68,10 +68,10 @@ type ptrWriter struct {
 func (w *ptrWriter) endpoints(e *entry, a netip.Addr) (found bool) {
 	list := e.at(a)
 	var last []byte
-	var buf [2][64]byte
+	var buf [2][maxLabel]byte
 	n := 0
 	for _, r := range list {
-		label := appendLabel(buf[n][:0], e.slice(r), r, w.c.z.directive.EndpointPodNames)
+		label := e.label(buf[n][:0], r)
 		if len(label) == 0 || string(label) == string(last) {
 			continue
 		}

@@ -23,26 +23,16 @@ type srvWriter struct {
 const minSRV = 2 + 10 + 6 + 4
 
 // endpointSRV answers with a record for each endpoint and port; pairs counts them, also those that
-// are left out because they occur twice or have no number. The endpoints are in two lists.
-func (c *call) endpointSRV(e *entry, list, more []ref, pairs int) (int, outcome) {
+// are left out because they occur twice or have no number.
+func (c *call) endpointSRV(e *entry, list []ref, pairs int) (int, outcome) {
 	w := srvWriter{c: c, e: e, b: c.begin(), weight: weight(pairs), service: c.serviceName()}
 	w.start = w.b.Len()
-	first := 0
-	if len(more) == 0 {
-		first = w.first(list)
-	}
-	whole := w.records(list, first) && w.records(more, 0)
+	first := w.first(list)
+	whole := w.records(list, first)
 	if whole && w.b.Len() == w.start {
 		return c.noData()
 	}
-	at := w.start
-	if whole {
-		at, whole = w.addresses(list, first, at)
-	}
-	if whole {
-		_, whole = w.addresses(more, 0, at)
-	}
-	if !whole {
+	if !whole || !w.addresses(list, first) {
 		w.b.Truncate()
 	}
 	return w.b.Finish(wire.FlagAA, wire.Success), answered
@@ -51,7 +41,7 @@ func (c *call) endpointSRV(e *entry, list, more []ref, pairs int) (int, outcome)
 // first returns where to begin: anywhere if there are more than fit, at the beginning of a label.
 func (w *srvWriter) first(list []ref) int {
 	first := w.c.start(len(list), w.b.Room()/minSRV)
-	for first > 0 && w.sameLabel(list[first-1], list[first]) {
+	for first > 0 && w.e.sameLabel(list[first-1], list[first]) {
 		first--
 	}
 	return first
@@ -78,20 +68,10 @@ func (w *srvWriter) records(list []ref, first int) bool {
 // group returns how many endpoints a list begins with that have the label of its first.
 func (w *srvWriter) group(list []ref) int {
 	n := 1
-	for n < len(list) && w.sameLabel(list[0], list[n]) {
+	for n < len(list) && w.e.sameLabel(list[0], list[n]) {
 		n++
 	}
 	return n
-}
-
-func (w *srvWriter) sameLabel(a, b ref) bool {
-	x, y := w.e.slice(a), w.e.slice(b)
-	pods := w.c.z.directive.EndpointPodNames
-	h := host(x, a, pods)
-	if x.Cluster != y.Cluster || h != host(y, b, pods) {
-		return false
-	}
-	return h != "" || w.e.byAddress(a, b) == 0
 }
 
 // recordsOf writes the records of one label.
@@ -139,22 +119,21 @@ func (w *srvWriter) numbers(group []ref) []int32 {
 
 // target returns the name of an endpoint.
 func (w *srvWriter) target(r ref) (wire.Name, bool) {
-	s := w.e.slice(r)
-	b := appendLabel(w.label[:0], s, r, w.c.z.directive.EndpointPodNames)
+	b := w.e.label(w.label[:0], r)
 	if len(b) == 0 {
 		return wire.Name{}, false
 	}
-	if s.Cluster != "" && w.c.apex.cluster {
-		b = append(append(b, byte(len(s.Cluster))), s.Cluster...)
+	if cluster := w.e.cluster(r); cluster != "" {
+		b = append(append(b, byte(len(cluster))), cluster...)
 	}
 	name := w.service
 	name.Labels = append(b, w.service.Labels...)
 	return name, true
 }
 
-// addresses writes the addresses that the records from offset at on lead to, in the same order. It
-// returns the offset behind those of the list.
-func (w *srvWriter) addresses(list []ref, first, at int) (int, bool) {
+// addresses writes the addresses that the records lead to, in their order.
+func (w *srvWriter) addresses(list []ref, first int) bool {
+	at := w.start
 	for part := range 2 {
 		from, to := first, len(list)
 		if part == 1 {
@@ -180,11 +159,11 @@ func (w *srvWriter) addresses(list []ref, first, at int) (int, bool) {
 				at += 2 + 10 + int(binary.BigEndian.Uint16(w.c.out[at+10:]))
 			}
 			if !w.addressesOf(group, owner) {
-				return at, false
+				return false
 			}
 		}
 	}
-	return at, true
+	return true
 }
 
 // addressesOf writes the addresses of one label, each once.

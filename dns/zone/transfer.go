@@ -151,16 +151,15 @@ func (t *lister) headless(e *entry, name string) bool {
 			}
 		}
 	}
-	for _, s := range e.svc.Slices {
+	for n, s := range e.svc.Slices {
 		for i := range s.Len() {
-			r := ref{i: uint16(i)}
-			label := appendLabel(nil, s, r, t.z.directive.EndpointPodNames)
+			label := e.label(nil, ref{uint16(n), uint16(i)})
 			if len(label) == 0 || s.Width == 0 {
 				continue
 			}
 			host := string(label[1:]) + "." + name
-			if t.apex.cluster && s.Cluster != "" {
-				host = string(label[1:]) + "." + s.Cluster + "." + name
+			if cluster := e.cluster(ref{s: uint16(n)}); cluster != "" {
+				host = string(label[1:]) + "." + cluster + "." + name
 			}
 			if !t.address(host, s.Addr(i)) {
 				return false

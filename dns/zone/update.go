@@ -114,7 +114,7 @@ func (u *updater) service(was, is *names.Service) {
 		if k == nil {
 			k = newKey(is)
 		}
-		e := u.z.newEntry(k, is)
+		e := u.z.newEntry(k, is, u.reverse == nil)
 		after = e.addresses()
 		u.entries.add(k.hash, e)
 		u.observe(was, is)
