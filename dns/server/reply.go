@@ -26,12 +26,11 @@ const maxMessage = 65535
 func finish(query *dnswire.Msg, p plugin.Reply, limit int) ([]byte, error) {
 	m := new(dnswire.Msg)
 	if p.Msg != nil {
-		*m = *p.Msg
+		*m = *p.Msg // RD is as the query has it, unless a plugin meant to change it
 	} else {
-		m.Rcode = p.Rcode
+		m.Rcode, m.RecursionDesired = p.Rcode, query.RecursionDesired
 	}
-	m.Id, m.Response, m.Opcode = query.Id, true, query.Opcode
-	m.RecursionDesired, m.CheckingDisabled = query.RecursionDesired, query.CheckingDisabled
+	m.Id, m.Response, m.Opcode, m.CheckingDisabled = query.Id, true, query.Opcode, query.CheckingDisabled
 	m.Question = query.Question
 	m.Compress = true
 	m.Extra = withoutOPT(m.Extra)

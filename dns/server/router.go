@@ -42,9 +42,10 @@ func zoneKey(zone string) (string, error) {
 	return string(b), err
 }
 
-// at returns the sites of the longest zone that holds q's name. A question for DS belongs to the
-// parent of a zone cut (RFC 4035, 3.1.4.1), if that is here too.
-func (r *router) at(q *wire.Query) []*site {
+// each calls f with the sites of every zone that holds q's name, the longest zone first, until f
+// returns true. A question for DS belongs to the parent of a zone cut (RFC 4035, 3.1.4.1), if that
+// is here too.
+func (r *router) each(q *wire.Query, f func([]*site) bool) {
 	var own []*site
 	for i := range q.Labels() + 1 {
 		s, ok := r.sites[string(q.Suffix(i))]
@@ -52,24 +53,30 @@ func (r *router) at(q *wire.Query) []*site {
 		case !ok:
 		case i == 0 && q.Type == dnswire.TypeDS:
 			own = s
-		default:
-			return s
+		case f(s):
+			return
 		}
 	}
-	return own
+	if own != nil {
+		f(own)
+	}
 }
 
 // choose returns the site that wants a request, nil if none does.
-func (r *router) choose(q *wire.Query, req *plugin.Request) *site {
+func (r *router) choose(q *wire.Query, req *plugin.Request) (chosen *site) {
 	if r.any != nil {
 		return r.any
 	}
-	for _, s := range r.at(q) {
-		if s.wants == nil || s.wants(req) {
-			return s
+	r.each(q, func(sites []*site) bool {
+		for _, s := range sites {
+			if s.wants == nil || s.wants(req) {
+				chosen = s
+				return true
+			}
 		}
-	}
-	return nil
+		return false // views of a longer zone that do not want it leave it to a shorter one
+	})
+	return chosen
 }
 
 // only returns the site for q if that depends on its name alone.
@@ -77,8 +84,10 @@ func (r *router) only(q *wire.Query) *site {
 	if r.any != nil {
 		return r.any
 	}
-	if s := r.at(q); len(s) == 1 && s[0].wants == nil {
-		return s[0]
+	var first []*site
+	r.each(q, func(sites []*site) bool { first = sites; return true })
+	if len(first) == 1 && first[0].wants == nil {
+		return first[0]
 	}
 	return nil
 }
