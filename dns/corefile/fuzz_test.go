@@ -1,6 +1,8 @@
 package corefile
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -14,8 +16,15 @@ func FuzzParse(f *testing.F) {
 	for i, name := range order {
 		place[name] = i
 	}
+	dir := f.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "one.conf"), []byte("errors\nimport two.conf\n"), 0o644); err != nil {
+		f.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "two.conf"), []byte("(s) {\nlog\n}\n"), 0o644); err != nil {
+		f.Fatal(err)
+	}
+	name := filepath.Join(dir, "Corefile")
 	f.Fuzz(func(t *testing.T, text []byte) {
-		name := t.TempDir() + "/Corefile"
 		c, err := Parse(name, text, Options{})
 		if err != nil {
 			return
