@@ -42,6 +42,10 @@ var Rules = []Rule{
 		return typed(theirs, "SRV") && strings.Contains(lower(theirs), ".pod.") && len(theirs.Answer) == 1 &&
 			strings.Contains(theirs.Answer[0], " SRV 0 100 0 ") && noData(ours)
 	}},
+	{"ns-case", func(theirs, ours Answer) bool {
+		return (typed(theirs, "NS") || strings.HasPrefix(lower(theirs), "ns.dns.")) && name(theirs) != lower(theirs) &&
+			len(theirs.Answer) == 0 && ours.Rcode == "NOERROR" && (len(ours.Answer) > 0 || noData(ours))
+	}},
 	{"class", func(theirs, ours Answer) bool {
 		return ours.Rcode == "REFUSED" && len(ours.Answer) == 0 && !strings.Contains(ours.Question, " IN ")
 	}},
