@@ -110,6 +110,6 @@ func headerOnly(msg []byte, rcode int) []byte {
 	out := make([]byte, wire.HeaderLen)
 	copy(out, msg[:2])
 	out[2] = msg[2]&(wire.FlagOpcode>>8|wire.FlagRD>>8) | wire.FlagQR>>8
-	out[3] = byte(rcode)
+	out[3] = msg[3]&(wire.FlagAD|wire.FlagCD) | byte(rcode)
 	return out
 }

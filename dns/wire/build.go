@@ -217,6 +217,6 @@ func Refuse(q *Query, rcode int, out []byte) int {
 func headerOnly(q *Query, rcode uint16, out []byte) int {
 	clear(out[:HeaderLen])
 	binary.BigEndian.PutUint16(out, q.ID)
-	binary.BigEndian.PutUint16(out[2:], FlagQR|q.Flags&(FlagOpcode|FlagRD)|rcode)
+	binary.BigEndian.PutUint16(out[2:], FlagQR|q.Flags&(FlagOpcode|FlagRD|FlagAD|FlagCD)|rcode)
 	return HeaderLen
 }
