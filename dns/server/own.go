@@ -8,8 +8,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/serve"
 	"github.com/fairway-lb/fairway/dns/wire"
+	"github.com/fairway-lb/fairway/dns/zone"
 )
 
 // ownMetrics are those of the server as a whole. Those that CoreDNS does not have begin with
@@ -28,6 +30,8 @@ func newOwnMetrics(s *Server) *ownMetrics {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "fairway", Subsystem: "dns", Name: "staleness_seconds",
 			Help: "For how long the API server has not been heard of; 0 while it answers"},
 			func() float64 { return s.Staleness().Seconds() }),
+		&changes{s, prometheus.NewDesc("fairway_dns_last_change_timestamp_seconds",
+			"When answers from a cluster changed last, the serial of the zone", []string{"zone"}, nil)},
 		&drops{s, prometheus.NewDesc("fairway_dns_drops_total",
 			"Queries and connections that got no answer, or none but an error, and why", []string{"reason"}, nil)},
 	}
@@ -53,6 +57,27 @@ func (v *versionInfo) Describe(ch chan<- *prometheus.Desc) { ch <- v.desc }
 func (v *versionInfo) Collect(ch chan<- prometheus.Metric) {
 	if h := v.m.hash.Load(); h != nil && *h != "" {
 		ch <- prometheus.MustNewConstMetric(v.desc, prometheus.GaugeValue, 1, "sha512", *h)
+	}
+}
+
+// changes shows the age of what the zones of clusters know.
+type changes struct {
+	s    *Server
+	desc *prometheus.Desc
+}
+
+func (c *changes) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+func (c *changes) Collect(ch chan<- prometheus.Metric) {
+	serials := map[string]uint32{} // several blocks may have the zone
+	for _, p := range *c.s.parts.Load() {
+		if z, ok := p.plugin.(*zone.Zone); ok {
+			name := p.directive.(*corefile.Kubernetes).PrimaryZone
+			serials[name] = max(serials[name], z.Serial())
+		}
+	}
+	for name, serial := range serials {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(serial), name)
 	}
 }
 

@@ -131,6 +131,7 @@ func TestMetrics(t *testing.T) {
 		`coredns_plugin_enabled{name="kubernetes",server="dns://127.0.0.1:0",view="",zone="."} 1`,
 		`coredns_reload_version_info{hash="sha512",value="`,
 		`fairway_dns_staleness_seconds 0`,
+		`fairway_dns_last_change_timestamp_seconds{zone="cluster.local."} 1.`,
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %s", want)

@@ -93,6 +93,7 @@ func (s *Server) replace(ctx context.Context, cfg *corefile.Config) error {
 	s.now = g
 	served := slices.Collect(maps.Values(s.listeners))
 	s.served.Store(&served)
+	s.parts.Store(&g.parts)
 	s.metrics.SetEnabled(g.enabled)
 	s.sink.SetDebug(g.debug)
 	s.showPages(g, pages)

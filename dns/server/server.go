@@ -56,6 +56,7 @@ type Server struct {
 	sources sources
 	ending  atomic.Bool
 	served  atomic.Pointer[[]*listener] // what is in listeners
+	parts   atomic.Pointer[[]*part]     // of the configuration in force
 
 	mu        sync.Mutex // one change of configuration at a time; guards what follows
 	now       *generation
@@ -88,6 +89,7 @@ func New(o Options) *Server {
 		listeners: map[netip.AddrPort]*listener{}, pageList: map[string]*page{}, probes: func() {}}
 	s.sources.make, s.sources.failed = o.NewSource, func(err error) { s.log.Error("cluster objects cannot be followed any more", "err", err) }
 	s.served.Store(new([]*listener))
+	s.parts.Store(new([]*part))
 	s.own = newOwnMetrics(s)
 	return s
 }

@@ -166,5 +166,9 @@ func (z *Zone) falls(q *wire.Query) bool {
 // Name returns "kubernetes".
 func (z *Zone) Name() string { return "kubernetes" }
 
+// Serial returns the serial of the SOA record: the second since 1970 of the last change that answers
+// show, or one more than the last if there are several in a second. It is 0 before the first state.
+func (z *Zone) Serial() uint32 { return z.index.Load().serial }
+
 // Ready reports whether the first complete state of the cluster is there.
 func (z *Zone) Ready() bool { return z.index.Load().synced }
