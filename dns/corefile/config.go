@@ -73,4 +73,7 @@ type Options struct {
 	// the proxy's own store), so that kubernetes needs neither a kubeconfig nor the environment of
 	// a pod.
 	OwnObjects bool
+	// AllFaults asks for an error with every fault, joined, and not only the first: for a check
+	// before a Corefile is used.
+	AllFaults bool
 }

@@ -26,6 +26,9 @@ func FuzzParse(f *testing.F) {
 	name := filepath.Join(dir, "Corefile")
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := Parse(name, text, Options{})
+		if _, all := Parse(name, text, Options{AllFaults: true}); (all == nil) != (err == nil) {
+			t.Fatalf("first fault %v, all faults %v", err, all)
+		}
 		if err != nil {
 			return
 		}

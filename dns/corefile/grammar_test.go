@@ -218,6 +218,26 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestAllFaults: a check names everything that is wrong.
+func TestAllFaults(t *testing.T) {
+	text := ". {\n etcd\n bogus\n cache 0\n forward . 1.1.1.1\n whoami x\n}\ntls://a.org {\n dnssec\n}\nb.org {\n}\nb.org {\n}\n"
+	_, first := Parse("Corefile", []byte(text), Options{})
+	_, err := Parse("Corefile", []byte(text), Options{AllFaults: true})
+	if first == nil || err == nil || !strings.HasPrefix(err.Error(), first.Error()+"\n") {
+		t.Fatalf("first %v, all %v", first, err)
+	}
+	lines := strings.Split(err.Error(), "\n")
+	want := []string{"plugin 'etcd'", "Unknown directive 'bogus'", "plugin 'dnssec'", "scheme tls", "plugin/cache: Corefile:4", "plugin/whoami: Corefile:6", "cannot serve dns://b.org.:53"}
+	if len(lines) != len(want) {
+		t.Fatalf("%d faults, want %d:\n%v", len(lines), len(want), err)
+	}
+	for i, w := range want {
+		if !strings.Contains(lines[i], w) {
+			t.Errorf("fault %d is %q, want %q", i, lines[i], w)
+		}
+	}
+}
+
 func TestEqual(t *testing.T) {
 	tests := []struct {
 		a, b string

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"crypto/sha512"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -52,15 +53,22 @@ func Parse(name string, text []byte, o Options) (*Config, error) {
 		return nil, fmt.Errorf("%s: hash: %w", name, err)
 	}
 	c.Hash = sha512.Sum512(tree)
+	var faults []error
+	failed := func(err error) bool {
+		if err != nil {
+			faults = append(faults, err)
+		}
+		return err != nil && !o.AllFaults
+	}
 	for _, b := range blocks {
-		if err := known(name, b); err != nil {
-			return nil, err
+		if slices.ContainsFunc(unknown(name, b), failed) {
+			return nil, faults[0]
 		}
 	}
 	raw := make([]rawBlock, len(blocks))
 	for i, b := range blocks {
 		block, err := newBlock(name, b, o)
-		if err != nil {
+		if failed(err) {
 			return nil, err
 		}
 		c.Blocks = append(c.Blocks, block)
@@ -68,14 +76,17 @@ func Parse(name string, text []byte, o Options) (*Config, error) {
 	}
 	// As in CoreDNS: each plugin in all blocks before the next plugin, so that of several errors
 	// the same one is reported.
-	for _, name2 := range order {
+	for _, plugin := range order {
 		for i := range raw {
-			if err := c.parse(name, &raw[i], name2, o); err != nil {
+			if err := c.parse(name, &raw[i], plugin, o); failed(err) {
 				return nil, err
 			}
 		}
 	}
-	return c, c.distinct()
+	if failed(c.distinct()) || len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	return c, nil
 }
 
 // A rawBlock is a block that is being filled from its tokens.
@@ -110,11 +121,11 @@ func newBlock(file string, b caddyfile.ServerBlock, o Options) (*Block, error) {
 	for _, key := range b.Keys {
 		scheme, rest := cutScheme(key)
 		if scheme != "dns" {
-			return nil, fmt.Errorf("%v - Error during parsing: server key %q: scheme %s exists in CoreDNS and is not supported: only dns is", block.Pos, key, scheme)
+			return block, fmt.Errorf("%v - Error during parsing: server key %q: scheme %s exists in CoreDNS and is not supported: only dns is", block.Pos, key, scheme)
 		}
 		zones, p, err := zonesOf(rest)
 		if err != nil {
-			return nil, fmt.Errorf("%v - Error during parsing: server key %q: %w", block.Pos, key, err)
+			return block, fmt.Errorf("%v - Error during parsing: server key %q: %w", block.Pos, key, err)
 		}
 		k := Key{Scheme: scheme, Port: port}
 		if p >= 0 {

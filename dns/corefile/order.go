@@ -93,8 +93,8 @@ var removed = map[string]string{
 	"nodecache":  "not a plugin: node-cache's own settings are flags",
 }
 
-// known returns an error for the first directive of a block that is not supported.
-func known(file string, b caddyfile.ServerBlock) error {
+// unknown returns an error for each directive of a block that is not supported.
+func unknown(file string, b caddyfile.ServerBlock) (errs []error) {
 	names := slices.SortedFunc(maps.Keys(b.Tokens), func(x, y string) int {
 		return cmp.Compare(b.Tokens[x][0].Line, b.Tokens[y][0].Line)
 	})
@@ -105,11 +105,12 @@ func known(file string, b caddyfile.ServerBlock) error {
 		t := b.Tokens[name][0]
 		pos := Pos{cmp.Or(t.File, file), t.Line}
 		if hint, ok := unsupported[name]; ok {
-			return fmt.Errorf("plugin/%s: %v - Error during parsing: plugin '%s' exists in CoreDNS and is not supported%s", name, pos, name, explain(hint))
+			errs = append(errs, fmt.Errorf("plugin/%s: %v - Error during parsing: plugin '%s' exists in CoreDNS and is not supported%s", name, pos, name, explain(hint)))
+		} else {
+			errs = append(errs, fmt.Errorf("%v - Error during parsing: Unknown directive '%s'%s", pos, name, explain(removed[name])))
 		}
-		return fmt.Errorf("%v - Error during parsing: Unknown directive '%s'%s", pos, name, explain(removed[name]))
 	}
-	return nil
+	return errs
 }
 
 func explain(hint string) string {
