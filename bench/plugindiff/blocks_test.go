@@ -1,5 +1,7 @@
 package plugindiff
 
+import "strings"
+
 // A block is one server block, and what is asked of it.
 type block struct {
 	name    string // its zone
@@ -74,7 +76,7 @@ var blocks = []block{
 	},
 	{
 		name:    "files.test",
-		text:    "file $DB {\nfallthrough\n}\ntemplate ANY ANY {\nrcode REFUSED\n}",
+		text:    "file $DB {\nfallthrough\n}\nwhoami",
 		queries: []string{"none.files.test A", "www.files.test A", "deep.files.test A", "x.www.files.test TXT"},
 	},
 	{
@@ -194,6 +196,58 @@ template ANY ANY {
 		text:    "dns64 64:1337::/64 {\ntranslate_all\nallow_ipv4\n}\nforward . $UPSTREAM",
 		queries: []string{"www.example.net AAAA"},
 		meant:   map[string]string{"www.example.net AAAA": "options beside a prefix"},
+	},
+	{
+		name:    "nsid.test",
+		text:    "nsid Use The Force\nfile $DB",
+		queries: []string{"www.nsid.test A opt=nsid", "none.nsid.test A opt=nsid", "www.nsid.test MX opt=cookie", "x.sub.nsid.test A opt=nsid"},
+	},
+	{
+		name: "large.test",
+		text: "bufsize 600\ntemplate IN TXT large.test {\nanswer \"{{ .Name }} 60 IN TXT " + strings.Repeat("x", 200) + "\"\nanswer \"{{ .Name }} 60 IN TXT " + strings.Repeat("y", 200) +
+			"\"\nanswer \"{{ .Name }} 60 IN TXT " + strings.Repeat("z", 200) + "\"\n}",
+		queries: []string{"a.large.test TXT", "b.large.test TXT buf=1232", "c.large.test TXT buf=500", "d.large.test TXT tcp", "e.large.test TXT buf=4096", "f.large.test TXT do"},
+	},
+	{
+		name:    "class.test",
+		text:    "rewrite class CH IN\ntemplate IN TXT class.test {\nanswer \"{{ .Name }} 60 IN TXT {{ .Class }}\"\n}\ntemplate HS TXT class.test {\nanswer \"{{ .Name }} 60 HS TXT {{ .Class }}\"\n}\nfile $DB",
+		queries: []string{"a.class.test TXT", "a.class.test TXT class=CH", "a.class.test TXT class=HS", "www.class.test A class=CH"},
+	},
+	{
+		name: "more.test",
+		text: `rewrite stop {
+	name regex (.*)\.v\.more\.test {1}.x
+}
+rewrite name regex ^([^.]*)\.one\.more\.test\.$ {1}.two.more.test
+rewrite name prefix pre. post.
+rewrite continue {
+	ttl suffix more.test 5
+}
+rewrite rcode suffix refused.more.test REFUSED NXDOMAIN
+rewrite rcode substring servfail.more SERVFAIL NOERROR
+rewrite continue name substring more.test file.test answer auto
+template IN A two.more.test {
+	answer "{{ .Name }} 60 IN A 10.0.0.2"
+}
+template IN A {
+	match ^post[.]
+	answer "{{ .Name }} 60 IN A 10.0.0.3"
+	fallthrough
+}
+template ANY ANY refused.more.test {
+	rcode REFUSED
+}
+template ANY ANY servfail.more.test {
+	rcode SERVFAIL
+}
+file $DB file.test`,
+		queries: []string{"a.v.more.test A", "a.one.more.test A", "a.two.more.test A", "pre.more.test A", "x.refused.more.test A", "x.servfail.more.test A", "www.more.test A", "alias.more.test A", "_s._tcp.more.test SRV",
+			"none.more.test A", "more.test SOA", "more.test NS", "more.test MX", "sub.more.test A"},
+	},
+	{
+		name:    "fall.hosts.example",
+		text:    "hosts $HOSTS fall.hosts.example {\n10.0.0.1 a.fall.hosts.example\nno_reverse\nfallthrough x.fall.hosts.example\nfallthrough_unsupported\n}\nfile $DB",
+		queries: []string{"a.fall.hosts.example A", "a.fall.hosts.example TXT", "b.fall.hosts.example A", "www.x.fall.hosts.example A", "1.0.0.10.in-addr.arpa PTR"},
 	},
 	{
 		name: "log.test",

@@ -221,10 +221,14 @@ func (f ResolverFunc) Lookup(ctx context.Context, r *Request, name string, qtype
 // ErrNoNext is the error of a request that no plugin of its block answered.
 var ErrNoNext = errors.New("no next plugin found")
 
-// End is the last link of every chain: SERVFAIL.
-var End Handler = HandlerFunc(func(context.Context, *Request) Reply {
+// End is the last link of every chain: SERVFAIL. A plugin may compare its next with it.
+var End Handler = end{}
+
+type end struct{}
+
+func (end) Serve(context.Context, *Request) Reply {
 	return Fail("", dnswire.RcodeServerFailure, ErrNoNext)
-})
+}
 
 // Chain puts plugins in a row, the first one outermost, with [End] behind the last.
 func Chain(plugins ...Plugin) Handler {

@@ -88,7 +88,10 @@ func (f *File) Close() error {
 func (f *File) Wrap(next plugin.Handler) plugin.Handler {
 	return plugin.HandlerFunc(func(ctx context.Context, r *plugin.Request) plugin.Reply {
 		origin := plugin.Longest(f.names, r.Name())
-		if origin == "" {
+		switch {
+		case origin == "" && next == plugin.End:
+			return plugin.Fail("file", dnswire.RcodeRefused, nil) // there is no one else to ask
+		case origin == "":
 			return next.Serve(ctx, r)
 		}
 		if r.Type() == dnswire.TypeAXFR || r.Type() == dnswire.TypeIXFR {
@@ -99,7 +102,7 @@ func (f *File) Wrap(next plugin.Handler) plugin.Handler {
 			return plugin.Fail("file", dnswire.RcodeServerFailure, fmt.Errorf("zone %s was not read yet", origin))
 		}
 		found := z.lookup(r.Spelled(), r.Type())
-		if found.rcode == dnswire.RcodeNameError && len(found.answer) == 0 && f.fall.Through(r.Name()) {
+		if (found.rcode == dnswire.RcodeNameError || found.hollow) && len(found.answer) == 0 && f.fall.Through(r.Name()) {
 			return next.Serve(ctx, r)
 		}
 		m := r.Answer()

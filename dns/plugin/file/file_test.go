@@ -167,6 +167,19 @@ func TestFallthrough(t *testing.T) {
 	}
 }
 
+// TestLast refuses what is not in its zones if nobody else is there to ask.
+func TestLast(t *testing.T) {
+	f, next := newFile(t, master, ".")
+	if got := f.Wrap(plugin.End).Serve(t.Context(), plugintest.Ask(t, "other. A")).Code(); got != dnswire.RcodeRefused {
+		t.Errorf("another zone: %d", got)
+	}
+	// A name that only has names below it is as good as none.
+	next.Replies["deep.example.org. A"] = plugin.Reply{Rcode: dnswire.RcodeNotImplemented}
+	if got := f.Wrap(next).Serve(t.Context(), plugintest.Ask(t, "deep.example.org. A")).Code(); got != dnswire.RcodeNotImplemented {
+		t.Errorf("a name without records: %d", got)
+	}
+}
+
 // TestRoot serves the root zone.
 func TestRoot(t *testing.T) {
 	z, err := read([]byte(". 60 IN SOA a. b. 1 2 3 4 5\n. 60 IN NS a.\na. 60 IN A 192.0.2.1\norg. 60 IN NS b.org.\n*.net. 60 IN A 192.0.2.2\n"), ".", "db")

@@ -112,6 +112,7 @@ type result struct {
 	rcode              int
 	answer, ns, extra  []dnswire.RR
 	delegated, outside bool
+	hollow             bool   // there are only names below the name
 	target             string // with outside: the name outside of the zone that an alias leads to
 }
 
@@ -170,6 +171,7 @@ func (z *zone) step(r *result, spelled string, qtype uint16) (alias string) {
 		}
 	}
 	if len(found) == 0 {
+		r.hollow = len(n.sets) == 0
 		r.ns = z.denial()
 		return ""
 	}
