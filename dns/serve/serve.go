@@ -234,6 +234,11 @@ func (l *Listener) Close(ctx context.Context) error {
 	l.mu.Lock()
 	was := l.state
 	l.state = closed
+	if was == started {
+		for _, w := range l.udp {
+			w.overflow.Store(w.sock.overflowed())
+		}
+	}
 	l.mu.Unlock()
 	switch was {
 	case closed:

@@ -35,6 +35,19 @@ func (s *socket) release() {
 	}
 }
 
+// overflowed returns how many datagrams the kernel dropped because too many were queued.
+func (s *socket) overflowed() uint64 {
+	const drops = 8 // SK_MEMINFO_DROPS
+	var info [drops + 1]uint32
+	size := uint32(unsafe.Sizeof(info))
+	_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if e != 0 {
+		return 0
+	}
+	return uint64(info[drops])
+}
+
 // bindUDP makes a socket of an address, with SO_REUSEPORT.
 func bindUDP(addr netip.AddrPort) (*socket, error) {
 	if !addr.Addr().IsValid() {
@@ -61,8 +74,8 @@ func bindUDP(addr netip.AddrPort) (*socket, error) {
 	return s, nil
 }
 
-// receiveBuffer is asked for so that a burst waits rather than gets lost; the kernel's limit may
-// give less.
+// receiveBuffer is asked for so that a burst waits rather than gets lost. Without privileges the
+// kernel's limit may give less.
 const receiveBuffer = 1 << 20
 
 func (s *socket) setup(addr netip.AddrPort) error {
@@ -89,7 +102,9 @@ func (s *socket) setup(addr netip.AddrPort) error {
 	}
 	// A forged ICMP message must not change how replies are sent. Not all kernels have it.
 	_ = set(unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT)
-	_ = set(unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	if set(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil { // needs CAP_NET_ADMIN
+		_ = set(unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	}
 	sa, err := sockaddr(addr, s.v6)
 	if err != nil {
 		return err

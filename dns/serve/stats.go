@@ -10,6 +10,7 @@ import (
 type Stats struct {
 	Queries  [2][wire.NumVerdicts]uint64 // messages by Proto and verdict
 	Slow     [2]uint64                   // of these, handed to the pool, by Proto
+	Lost     uint64                      // queries over UDP that the kernel dropped: too many were waiting
 	Unsent   uint64                      // replies over UDP that the kernel did not take
 	Panics   uint64                      // of wire.Fast
 	Conns    int                         // TCP connections now
@@ -60,9 +61,16 @@ func (c *counters) addTo(s *Stats, p Proto) {
 // Stats returns the counters of the listener. What its pool shed is in Pool.Shed.
 func (l *Listener) Stats() Stats {
 	var s Stats
+	l.mu.Lock() // Close waits with closing the sockets
 	for _, w := range l.udp {
 		w.stats.addTo(&s, UDP)
+		if l.state == started {
+			s.Lost += w.sock.overflowed()
+		} else {
+			s.Lost += w.overflow.Load()
+		}
 	}
+	l.mu.Unlock()
 	l.tcp.addTo(&s)
 	return s
 }

@@ -27,6 +27,8 @@ type worker struct {
 	slow   sync.WaitGroup // queries of this socket that are in the pool
 	stats  counters
 
+	overflow atomic.Uint64 // what the socket had dropped when run ended
+
 	// What follows belongs to the thread.
 	q     wire.Query
 	next  int // of the batch: which message is answered
@@ -78,7 +80,10 @@ func (w *worker) rearm(i int) {
 // run serves until stop, and then what is queued.
 func (w *worker) run() {
 	w.sock.acquire()
-	defer w.sock.release()
+	defer func() {
+		w.overflow.Store(w.sock.overflowed())
+		w.sock.release()
+	}()
 	flags := unix.MSG_WAITFORONE
 	for {
 		n, e := w.sock.recv(w.in[:], flags)

@@ -229,6 +229,37 @@ func TestCloseAnswers(t *testing.T) {
 	<-closed
 }
 
+// TestLost: what the kernel drops is counted, before and after Close.
+func TestLost(t *testing.T) {
+	hold, entered := make(chan struct{}), make(chan struct{}, 1)
+	l := serve(t, loopback, Options{Workers: 1, Fast: func(Proto, int) wire.Fast {
+		return fastFunc(func(q *wire.Query, limit int, out []byte) (int, bool) {
+			if string(q.Label(0)) == "hold" {
+				entered <- struct{}{}
+				<-hold
+			}
+			return wire.Refuse(q, wire.Refused, out), true
+		})
+	}})
+	c := dial(t, "udp", l.Addr())
+	_, _ = c.Write(query(t, 0, "hold.example.", dnswire.TypeA))
+	<-entered
+	sent, msg := uint64(1), query(t, 1, "www.example.", dnswire.TypeA)
+	for l.Stats().Lost < 10 {
+		if _, err := c.Write(msg); err != nil {
+			t.Fatal(err)
+		}
+		sent++
+	}
+	close(hold)
+	all := func() uint64 { s := l.Stats(); return s.Queries[UDP][wire.OK] + s.Lost }
+	until(t, "all are answered or lost", func() bool { return all() == sent })
+	shut(t, l)
+	if got := all(); got != sent {
+		t.Errorf("%d of %d are known after Close", got, sent)
+	}
+}
+
 // TestCloseGivesUp: a slow query that does not end is told to, and Close says so.
 func TestCloseGivesUp(t *testing.T) {
 	l := serve(t, loopback, Options{Slow: slowly(nil)})
