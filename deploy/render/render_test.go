@@ -3,10 +3,13 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -85,6 +88,48 @@ func TestValues(t *testing.T) {
 	for file, text := range off {
 		if strings.TrimSpace(text) != "" {
 			t.Errorf("%s is not empty when it is off:\n%s", file, text)
+		}
+	}
+}
+
+// TestNodeMode: the proxy that answers DNS as well has the flags, the rights and the files for it.
+func TestNodeMode(t *testing.T) {
+	dns := map[string]any{"enabled": true}
+	for _, corefile := range []string{"", ".:53 {\n    kubernetes cluster.local {\n        pods verified\n    }\n}\n"} {
+		dns["corefile"] = corefile
+		files, err := render(map[string]any{"proxy": map[string]any{"dns": dns}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var role rbacv1.ClusterRole
+		var set appsv1.DaemonSet
+		for kind, into := range map[string]any{"ClusterRole": &role, "DaemonSet": &set} {
+			if err := yaml.UnmarshalStrict([]byte(object(t, files["proxy.yaml"], kind)), into); err != nil {
+				t.Fatal(err)
+			}
+		}
+		resources, args, volumes := []string{"namespaces"}, []string{"--dns-listen=$(HOST_IP)"}, 3
+		if corefile != "" {
+			resources, args, volumes = append(resources, "pods"), append(args, "--dns-corefile=/etc/fairway-dns/Corefile"), 4
+			if !strings.Contains(files["proxy.yaml"], "name: fairway-dns\n") || !strings.Contains(files["proxy.yaml"], "            pods verified\n") {
+				t.Errorf("no Corefile:\n%s", files["proxy.yaml"])
+			}
+		}
+		if got := role.Rules[len(role.Rules)-1]; !slices.Equal(got.Resources, resources) || !slices.Equal(got.Verbs, []string{"list", "watch"}) {
+			t.Errorf("last rule %+v, want one of %q", got, resources)
+		}
+		c := set.Spec.Template.Spec.Containers[0]
+		if got := c.Args[3:]; !slices.Equal(got, args) {
+			t.Errorf("more args %q, want %q", got, args)
+		}
+		if got := c.Env[len(c.Env)-1]; got.Name != "HOST_IP" || got.ValueFrom.FieldRef.FieldPath != "status.hostIP" {
+			t.Errorf("last variable %+v", got)
+		}
+		if got := c.SecurityContext.Capabilities.Add; !slices.Contains(got, "NET_BIND_SERVICE") {
+			t.Errorf("capabilities %v", got)
+		}
+		if len(c.VolumeMounts) != volumes || len(set.Spec.Template.Spec.Volumes) != volumes {
+			t.Errorf("mounts %+v", c.VolumeMounts)
 		}
 	}
 }
