@@ -209,6 +209,10 @@ func TestRefusals(t *testing.T) {
 		{"cache {\n success -1\n}", "cache capacity can not be negative"},
 		{"forward . 1.1.1.1:0", "invalid port"},
 		{"forward . tls://[1.1.1.1%a", "brackets do not match"},
+		{"template IN A {\n match " + strings.Repeat("a", 10001) + "\n}", "regex pattern too long: 10001 > 10000"},
+		{"errors {\n consolidate 1s " + strings.Repeat("a", 10001) + "\n}", "regex pattern too long"},
+		{"rewrite name regex " + strings.Repeat("a", 10001) + " b", "regex pattern too long"},
+		{"rewrite ttl regex " + strings.Repeat("a", 10001) + " 5", "regex pattern too long"},
 	}
 	for _, tc := range tests {
 		_, err := Parse("Corefile", []byte("example.org {\n"+tc.inside+"\n}\n"), Options{OwnObjects: true})
