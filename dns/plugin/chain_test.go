@@ -327,3 +327,16 @@ func FuzzChain(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkChain(b *testing.B) {
+	h, _ := build(b, everything)
+	for _, ask := range []string{"a.hosts.net. A", "www.renamed.net. A", "ip-7.t.example.net. A", "x.shut.net. A"} {
+		b.Run(ask, func(b *testing.B) {
+			r := plugintest.Ask(b, ask)
+			b.ReportAllocs()
+			for b.Loop() {
+				h.Serve(b.Context(), r)
+			}
+		})
+	}
+}
