@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -133,6 +134,7 @@ func runDNS(ctx context.Context, f dnsFlags, out io.Writer) error {
 	log := newLineLogger(out, f.verbosity)
 	klog.SetSlogLogger(log)
 	saveMemory()
+	limitMemory("/sys/fs/cgroup/memory.max")
 	if f.pidfile != "" {
 		if err := os.WriteFile(f.pidfile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
 			return fmt.Errorf("flag -pidfile: %w", err)
@@ -152,6 +154,18 @@ func runDNS(ctx context.Context, f dnsFlags, out io.Writer) error {
 	stop := dnsSignals(ctx, s)
 	defer stop()
 	return s.Run(ctx)
+}
+
+// limitMemory lets the garbage collector work harder before the memory that a container may have,
+// which the file says, is used up. GOMEMLIMIT, if set, decides instead.
+func limitMemory(file string) {
+	text, err := os.ReadFile(file)
+	if err != nil || os.Getenv("GOMEMLIMIT") != "" {
+		return // no container, or none with a limit of this kind
+	}
+	if limit, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil {
+		debug.SetMemoryLimit(limit / 10 * 9)
+	}
 }
 
 // dnsSignals takes the signals that CoreDNS takes, beside those that end the context: USR1 reloads,
@@ -186,7 +200,7 @@ func dnsSignals(ctx context.Context, s *server.Server) (stop func()) {
 
 // checkCorefile is a dry run: it prints what a server would do with a Corefile.
 func checkCorefile(out io.Writer, path string) error {
-	cfg, err := corefile.Load(path, corefile.Options{OwnObjects: true})
+	cfg, err := corefile.Load(path, corefile.Options{OwnObjects: true, AllFaults: true})
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -293,5 +294,21 @@ func TestCoreDNS(t *testing.T) {
 	out, err = c.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "stdin:2 - Error during parsing: Unknown directive 'nonsense'") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestLimitMemory: what a container may use bounds the heap; no limit leaves it.
+func TestLimitMemory(t *testing.T) {
+	t.Setenv("GOMEMLIMIT", "")
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	file := filepath.Join(t.TempDir(), "memory.max")
+	for text, want := range map[string]int64{"178257920\n": 160432128, "max\n": before, "": before} {
+		debug.SetMemoryLimit(before)
+		writeFile(t, file, text)
+		limitMemory(file)
+		if got := debug.SetMemoryLimit(-1); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -181,7 +182,12 @@ func (b *builder) pages(block *corefile.Block) error {
 				return fmt.Errorf("%s: plugin/prometheus: option tls exists in CoreDNS and is not supported", d.Position())
 			}
 			b.page(d.Addr, "/metrics", b.s.metricsHandler(d.RuntimeMetrics))
+		case *corefile.Timeouts:
+			if d.MaxTCPQueries != 0 {
+				b.s.log.Warn(d.Pos.String() + ": plugin/timeouts: connections take any number of queries, so this option has no effect")
+			}
 		case *corefile.Pprof:
+			runtime.SetBlockProfileRate(d.Block)
 			for path, h := range profiles {
 				b.page(d.Addr, path, h)
 			}
@@ -225,7 +231,8 @@ func (b *builder) sites(block *corefile.Block, parts []*part) error {
 		}
 		wants, label = v.Match, v.Label()
 	}
-	binds := block.Binds
+	_, exported := corefile.Find[*corefile.Prometheus](block)
+	binds := slices.Compact(slices.SortedFunc(slices.Values(block.Binds), netip.Addr.Compare))
 	if len(binds) == 0 {
 		binds = []netip.Addr{{}}
 	}
@@ -241,7 +248,7 @@ func (b *builder) sites(block *corefile.Block, parts []*part) error {
 				return fmt.Errorf("%s: zone %q: %w", block.Pos, k.Zone, err)
 			}
 			site := &site{zone: k.Zone, view: label, wants: wants, chain: chain, classes: classes, fast: fast, maxUDP: limit, bufsize: bufsize}
-			b.count(site, metrics.Block{Server: r.label, Zone: k.Zone, View: label}, parts)
+			b.count(site, metrics.Block{Server: r.label, Zone: k.Zone, View: label}, parts, exported)
 			r.sites[key] = append(r.sites[key], site)
 		}
 	}
@@ -265,8 +272,8 @@ func (b *builder) router(addr netip.AddrPort) *router {
 // slowStripe is the number of the stripe of all slow queries.
 const slowStripe = -1
 
-// count gives a site its counters.
-func (b *builder) count(s *site, block metrics.Block, parts []*part) {
+// count gives a site its counters; exported says that the block has the directive prometheus.
+func (b *builder) count(s *site, block metrics.Block, parts []*part, exported bool) {
 	series := b.s.metrics.Series(block)
 	for p := range s.slow {
 		s.slow[p] = series.Stripe(metrics.Proto(p), slowStripe)
@@ -276,6 +283,9 @@ func (b *builder) count(s *site, block metrics.Block, parts []*part) {
 	}
 	for _, p := range parts {
 		b.g.enabled = append(b.g.enabled, metrics.Enabled{Block: block, Plugin: p.directive.Plugin()})
+	}
+	if exported {
+		b.g.enabled = append(b.g.enabled, metrics.Enabled{Block: block, Plugin: "prometheus"})
 	}
 }
 

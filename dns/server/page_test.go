@@ -129,6 +129,7 @@ func TestMetrics(t *testing.T) {
 		`coredns_dns_responses_total{plugin="forward",rcode="NOERROR",`,
 		`coredns_dns_responses_total{plugin="cache",rcode="NOERROR",`,
 		`coredns_plugin_enabled{name="kubernetes",server="dns://127.0.0.1:0",view="",zone="."} 1`,
+		`coredns_plugin_enabled{name="prometheus",server="dns://127.0.0.1:0",view="",zone="."} 1`,
 		`coredns_reload_version_info{hash="sha512",value="`,
 		`fairway_dns_staleness_seconds 0`,
 		`fairway_dns_last_change_timestamp_seconds{zone="cluster.local."} 1.`,

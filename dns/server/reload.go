@@ -26,6 +26,9 @@ func (s *Server) Reload(ctx context.Context) error {
 func (s *Server) reload(ctx context.Context, always bool) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ending.Load() {
+		return false, context.Canceled
+	}
 	cfg, err := s.o.Load()
 	if err == nil && s.now != nil && !always && cfg.Hash == s.now.config.Hash {
 		s.noteReload(nil, false)

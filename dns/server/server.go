@@ -105,7 +105,10 @@ func (s *Server) Run(ctx context.Context) error {
 	s.pool = serve.NewPool(0, 0)
 	defer s.pool.Close()
 	defer s.end()
-	if _, err := s.reload(ctx, true); err != nil {
+	switch _, err := s.reload(ctx, true); {
+	case err != nil && ctx.Err() != nil:
+		return nil // told to end before it served
+	case err != nil:
 		return err
 	}
 	s.greet()
