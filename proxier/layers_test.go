@@ -87,6 +87,17 @@ var layers = []layer{
 			return strings.HasPrefix(p, "k8s.io/") && !under(p, "k8s.io/apimachinery") || oursIn("iptables", "ipvs", "ebpf")(p) ||
 				oursIn("proxier")(p) && ours(p) != "proxier" && ours(p) != "proxier/names"
 		}},
+	{why: "names are values: API types, and the vocabulary",
+		of: in("proxier/names"),
+		forbids: func(p string) bool {
+			return !standard(p) && p != module+"/proxier" && !under(p, "k8s.io/api")
+		}},
+	{why: "a zone knows names, wire format and its own directive, and nobody else's",
+		of: in("dns/zone"),
+		forbids: func(p string) bool {
+			return oursIn("dns", "proxier")(p) && !under(ours(p), "dns/plugin", "dns/wire", "dns/corefile", "proxier/names")
+		}},
+	{why: "the comparison with CoreDNS is for tests", of: not(in("bench", "dns/dnstest")), forbids: oursIn("dns/dnstest")},
 	{why: "dns/wire stands on the standard library alone", of: in("dns/wire"), forbids: not(standard)},
 	{why: "dns/serve knows sockets and messages, not zones or configurations", of: in("dns/serve"),
 		forbids: func(p string) bool {
@@ -210,6 +221,9 @@ func TestLayersCanFail(t *testing.T) {
 		{pkg{dir: "proxier/netlab", imports: []string{"github.com/cilium/ebpf/link"}}, "one home"},
 		{pkg{dir: "proxier/admin", imports: []string{"github.com/miekg/dns"}}, "names"},
 		{pkg{dir: "dns/server", imports: m("proxier/watch")}, "proxier/names alone"},
+		{pkg{dir: "proxier/names", imports: m("proxier/resolve")}, "names are values"},
+		{pkg{dir: "dns/zone", imports: m("dns/forward")}, "its own directive"},
+		{pkg{dir: "dns/server", imports: m("dns/dnstest")}, "comparison"},
 		{pkg{dir: "dns/wire", imports: []string{"github.com/miekg/dns"}}, "standard library alone"},
 		{pkg{dir: "dns/serve", imports: m("dns/corefile")}, "sockets"},
 		{pkg{dir: "dns/cache", imports: m("dns/forward")}, "questions and directives"},
