@@ -98,7 +98,7 @@ func (d *drops) Collect(ch chan<- prometheus.Metric) {
 	}
 	sum.shed = d.s.pool.Shed()
 	for reason, n := range map[string]uint64{
-		"shed": sum.shed, "malformed": sum.malformed, "unsent": sum.unsent, "connections refused": sum.refused,
+		"shed": sum.shed, "socket full": sum.lost, "malformed": sum.malformed, "unsent": sum.unsent, "connections refused": sum.refused,
 		"connections evicted": sum.evicted, "connections timed out": sum.timedOut, "connections abused": sum.abused,
 	} {
 		ch <- prometheus.MustNewConstMetric(d.desc, prometheus.CounterValue, float64(n), reason)
@@ -107,13 +107,14 @@ func (d *drops) Collect(ch chan<- prometheus.Metric) {
 
 // dropCounts are what drops shows.
 type dropCounts struct {
-	shed, malformed, unsent, refused, evicted, timedOut, abused uint64
+	shed, lost, malformed, unsent, refused, evicted, timedOut, abused uint64
 }
 
 func (c *dropCounts) add(s serve.Stats) {
 	for _, q := range s.Queries {
 		c.malformed += q[wire.BadForm] + q[wire.BadOpcode] + q[wire.BadVersion] + q[wire.Drop]
 	}
+	c.lost += s.Lost
 	c.unsent += s.Unsent
 	c.refused += s.Refused
 	c.evicted += s.Evicted

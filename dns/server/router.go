@@ -44,15 +44,17 @@ func zoneKey(zone string) (string, error) {
 
 // each calls f with the sites of every zone that holds q's name, the longest zone first, until f
 // returns true. A question for DS belongs to the parent of a zone cut (RFC 4035, 3.1.4.1), if that
-// is here too.
+// is here too; the root block does not count as a parent, since it is what forwards.
 func (r *router) each(q *wire.Query, f func([]*site) bool) {
 	var own []*site
 	for i := range q.Labels() + 1 {
 		s, ok := r.sites[string(q.Suffix(i))]
 		switch {
 		case !ok:
-		case i == 0 && q.Type == dnswire.TypeDS:
+		case i == 0 && q.Type == dnswire.TypeDS && q.Labels() > 0:
 			own = s
+		case i == q.Labels() && own != nil && f(own):
+			return
 		case f(s):
 			return
 		}

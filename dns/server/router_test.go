@@ -50,6 +50,13 @@ func TestRouting(t *testing.T) {
 			t.Errorf("%s: %s, want %s", query, got, want)
 		}
 	}
+	f = start(t, block(".", "root")+block("example.org", "org"), newCluster())
+	if got := answer(f.ask("example.org.", dnswire.TypeDS)); got != `NOERROR "org"` { // the root is no parent
+		t.Errorf("DS with a root block: %s", got)
+	}
+	if got := answer(f.ask("other.example.", dnswire.TypeDS)); got != `NOERROR "root"` {
+		t.Errorf("DS of a name of the root block: %s", got)
+	}
 	m := question("example.org.", dnswire.TypeTXT)
 	m.Question[0].Qclass = dnswire.ClassCHAOS
 	if got := answer(f.exchange(m, "udp")); got != "REFUSED" {
