@@ -24,6 +24,9 @@ type Loop struct {
 	// MaxBackoff bounds the wait after a failed Apply; 0 means 30 s. The first wait is 100 ms.
 	// A newer snapshot does not wait, but for MinInterval and as long as the Apply took.
 	MaxBackoff time.Duration
+	// Applying, if set, is told of a snapshot before each Apply of it, in Run's goroutine. The Apply
+	// waits for it.
+	Applying func(want *Snapshot)
 	// Applied, if set, is told of every Apply, in Run's goroutine.
 	Applied func(Applied)
 	// Log receives a line per Apply that changed something or failed, and one every few seconds
@@ -143,6 +146,9 @@ func (l *Loop) maxBackoff() time.Duration {
 }
 
 func (l *Loop) apply(ctx context.Context, log *slog.Logger, prev, want *Snapshot) Applied {
+	if l.Applying != nil {
+		l.Applying(want)
+	}
 	start := time.Now()
 	done := make(chan struct{})
 	go progress(log, start, want, done)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -384,6 +385,29 @@ func TestLoopGoesOnAfterARefusal(t *testing.T) {
 		}
 		if n := strings.Count(log.String(), "no such match"); n != 1 {
 			t.Errorf("logged %d times, want once:\n%s", n, &log)
+		}
+	})
+}
+
+// TestLoopTellsInOrder: of every Apply, one that fails included, Applying is told before and Applied after.
+func TestLoopTellsInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		l := &Loop{}
+		note := func(what string, s *Snapshot, calls int) {
+			told = append(told, fmt.Sprintf("%s %d after %d", what, s.Revision, calls))
+		}
+		var r *recorder
+		l.Applying = func(s *Snapshot) { note("applying", s, len(r.calls)) }
+		l.Applied = func(a Applied) { note("applied", a.Now, len(r.calls)) }
+		r, stop := run(t, l)
+		r.failing = 1
+		l.Feed.Publish(revision(1))
+		time.Sleep(time.Minute)
+		stop()
+		want := []string{"applying 1 after 0", "applied 1 after 1", "applying 1 after 1", "applied 1 after 2"}
+		if diff := cmp.Diff(want, told); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
 }

@@ -51,6 +51,23 @@ func (l List[T]) All() iter.Seq[T] {
 	}
 }
 
+// Get returns what is in the place of x, and whether there is something.
+func (l List[T]) Get(x T) (T, bool) {
+	var none T
+	at, found := slices.BinarySearchFunc(l.chunks, x, func(c []T, x T) int { return c[0].Order(x) })
+	if !found && at == 0 {
+		return none, false
+	}
+	if !found {
+		at--
+	}
+	i, there := slices.BinarySearchFunc(l.chunks[at], x, T.Order)
+	if !there {
+		return none, false
+	}
+	return l.chunks[at][i], true
+}
+
 // Put returns the list with x in its place.
 func (l List[T]) Put(x T) List[T] { return l.edit(x, true) }
 

@@ -48,6 +48,11 @@ func TestList(t *testing.T) {
 			if got := slices.Collect(l.All()); !slices.Equal(got, sorted()) || l.Len() != len(want) {
 				t.Fatalf("%d values, want %d", l.Len(), len(want))
 			}
+			for place := -1; place <= 2001; place++ {
+				if x, there := l.Get(&value{place: place}); x != want[place] || there != (x != nil) {
+					t.Fatalf("place %d has %v, %v, want %v", place, x, there, want[place])
+				}
+			}
 			if !slices.Equal(slices.Collect(old.All()), oldValues) {
 				t.Fatal("an old list changed")
 			}

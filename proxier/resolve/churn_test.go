@@ -3,6 +3,7 @@ package resolve
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -35,11 +36,12 @@ type world struct {
 	groups map[proxier.NamespacedName]*Group
 	node   *corev1.Node
 	cidrs  []*networkingv1.ServiceCIDR
+	here   *StandIn
 }
 
 func (w *world) inputs() Inputs {
 	groups := slices.SortedFunc(maps.Values(w.groups), func(a, b *Group) int { return a.Name.Compare(b.Name) })
-	return Inputs{Node: w.node, ServiceCIDRs: w.cidrs, Groups: groups}
+	return Inputs{Node: w.node, ServiceCIDRs: w.cidrs, Groups: groups, StandIn: w.here}
 }
 
 func pick1[T any](t *rapid.T, label string, from ...T) T {
@@ -212,7 +214,7 @@ func (w *world) nodeOf() *corev1.Node {
 // change makes one random change.
 func (w *world) change() {
 	n := w.drawName()
-	switch pick1(w.t, "change", "service", "slice", "tweak service", "tweak service", "tweak service", "tweak slice", "tweak slice", "delete service", "delete slice", "delete all", "node", "no node", "cidrs", "copy") {
+	switch pick1(w.t, "change", "service", "slice", "tweak service", "tweak service", "tweak service", "tweak slice", "tweak slice", "delete service", "delete slice", "delete all", "node", "no node", "cidrs", "copy", "stand-in", "no stand-in") {
 	case "service":
 		w.with(n).Service = w.service(n)
 	case "slice":
@@ -248,6 +250,11 @@ func (w *world) change() {
 		c := &networkingv1.ServiceCIDR{}
 		c.Spec.CIDRs = pick1(w.t, "cidrs", nil, []string{"10.96.0.0/16"}, []string{"10.96.0.0/16", "fd00:96::/112"}, []string{"203.0.113.0/31", "x"})
 		w.cidrs = []*networkingv1.ServiceCIDR{c}
+	case "stand-in":
+		w.here = &StandIn{Service: n, Port: pick1[uint16](w.t, "stand-in port", 80, 443), Leaving: rapid.Bool().Draw(w.t, "leaving"),
+			Addrs: []netip.AddrPort{netip.MustParseAddrPort(pick1(w.t, "stand-in v4", "192.168.10.1:53", "10.244.1.11:8080", "10.96.0.1:53")), netip.MustParseAddrPort("[fd00:10::1]:53")}}
+	case "no stand-in":
+		w.here = nil
 	case "copy": // objects that came again with the same content
 		for name, g := range w.groups {
 			c := &Group{Name: name, Service: g.Service.DeepCopy()}
@@ -370,7 +377,7 @@ func TestAnyOrder(t *testing.T) {
 			in.Groups = append(slices.Clone(in.Groups), g)
 			sortGroups(in.Groups)
 			if i == len(groups)/2 {
-				in.Node, in.ServiceCIDRs = want.Node, want.ServiceCIDRs
+				in.Node, in.ServiceCIDRs, in.StandIn = want.Node, want.ServiceCIDRs, want.StandIn
 			}
 			got = r.Resolve(in)
 		}

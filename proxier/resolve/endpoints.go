@@ -14,6 +14,7 @@ import (
 type candidate struct {
 	*proxier.Endpoint
 	hidden  bool // of a slice that proxies do not use
+	standIn bool // takes the place of all others
 	forNode hint
 	forZone hint
 }
@@ -21,7 +22,7 @@ type candidate struct {
 // A listed is a candidate before it is known which endpoint pointer it gets.
 type listed struct {
 	proxier.Endpoint
-	hidden           bool
+	hidden, standIn  bool
 	forNode, forZone hint
 }
 
@@ -52,6 +53,7 @@ func (b *builder) endpoints(svc *proxier.Service, ports []proxier.ServicePort, v
 			}
 		}
 	}
+	b.addStandIn(lists, svc, ports)
 	out := make([][]candidate, len(ports))
 	for i := range ports {
 		var old []*proxier.Endpoint
@@ -69,6 +71,27 @@ func (b *builder) endpoints(svc *proxier.Service, ports []proxier.ServicePort, v
 		}
 	}
 	return out
+}
+
+// addStandIn adds the server on this node that takes the place of a port's endpoints.
+func (b *builder) addStandIn(lists [][]listed, svc *proxier.Service, ports []proxier.ServicePort) {
+	if b.here == nil {
+		return
+	}
+	for i := range ports {
+		if ports[i].Port != b.here.Port || ports[i].Protocol == proxier.SCTP {
+			continue
+		}
+		for _, a := range b.here.Addrs {
+			if slices.Contains(svc.ClusterIPs, a.Addr()) {
+				continue // connections to it would come back here
+			}
+			lists[i] = append(lists[i], listed{standIn: !b.here.Leaving, Endpoint: proxier.Endpoint{
+				Addr: a.Addr(), Port: a.Port(), Local: true, NodeName: b.env.opts.NodeName, Zone: b.env.zone,
+				Ready: !b.here.Leaving, Serving: true, Terminating: b.here.Leaving,
+			}})
+		}
+	}
 }
 
 func (b *builder) sliceProblem(s *discoveryv1.EndpointSlice, reason, format string, args ...any) {
@@ -229,7 +252,7 @@ func merge(list []listed, old []*proxier.Endpoint) []candidate {
 		for len(old) > 0 && old[0].AddrPort().Compare(best.AddrPort()) < 0 {
 			old = old[1:]
 		}
-		c := candidate{hidden: best.hidden, forNode: best.forNode, forZone: best.forZone}
+		c := candidate{hidden: best.hidden, standIn: best.standIn, forNode: best.forNode, forZone: best.forZone}
 		if len(old) > 0 && *old[0] == best.Endpoint {
 			c.Endpoint = old[0]
 		} else {

@@ -25,6 +25,20 @@ type Inputs struct {
 	Node         *corev1.Node                // the own node; nil while unknown
 	ServiceCIDRs []*networkingv1.ServiceCIDR // in any order
 	Groups       []*Group                    // sorted by Name, names distinct
+	StandIn      *StandIn                    // nil: none
+}
+
+// A StandIn is a server on this node, such as the proxy's own resolver, that takes connections to one
+// port of a Service in place of the endpoints that the cluster lists: whatever policy the Service
+// has, its nearest server is on the node itself. It is immutable.
+type StandIn struct {
+	Service proxier.NamespacedName
+	Port    uint16 // the Service's, of TCP and of UDP
+	// Addrs are where the server listens. A family of which there is none keeps its endpoints.
+	Addrs []netip.AddrPort
+	// Leaving says that the server is about to end. Like a terminating pod, it then keeps the flows
+	// that it has, and gets new ones only if nobody else can serve them.
+	Leaving bool
 }
 
 // Options is the configuration that decisions depend on. It does not change during the life of a

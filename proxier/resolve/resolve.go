@@ -21,6 +21,7 @@ type Resolver struct {
 	node     *corev1.Node
 	cidrs    []*networkingv1.ServiceCIDR
 	api      *Group
+	standIn  *StandIn
 	env      *environment
 	envNews  []proxier.Problem
 	entries  []*entry // sorted by name
@@ -54,6 +55,7 @@ func (r *Resolver) Resolve(in Inputs) *proxier.Snapshot {
 		now.Revision++
 	}
 	fresh, news := r.observe(in, &now)
+	r.replaceStandIn(in.StandIn)
 	stale, troubles := r.update(in.Groups, fresh)
 	frontends, unsettled, lost := r.settle()
 	now.Frontends = splice(now.Frontends, frontends, func(f *proxier.Frontend, k proxier.FrontendKey) int { return f.Compare(k) })
@@ -104,6 +106,24 @@ func (r *Resolver) observe(in Inputs, s *proxier.Snapshot) (fresh, news bool) {
 	return fresh, news
 }
 
+// replaceStandIn takes a new stand-in, and lets update resolve the Services again that it concerns.
+func (r *Resolver) replaceStandIn(now *StandIn) {
+	if now == r.standIn {
+		return
+	}
+	for _, s := range []*StandIn{r.standIn, now} {
+		if s == nil {
+			continue
+		}
+		at, found := slices.BinarySearchFunc(r.entries, s.Service, func(e *entry, n proxier.NamespacedName) int { return e.group.Name.Compare(n) })
+		if found {
+			changed := *r.entries[at].group
+			r.entries[at].group = &changed
+		}
+	}
+	r.standIn = now
+}
+
 // findGroup returns the group of a name, or nil.
 func findGroup(groups []*Group, name proxier.NamespacedName) *Group {
 	i, ok := slices.BinarySearchFunc(groups, name, func(g *Group, n proxier.NamespacedName) int { return g.Name.Compare(n) })
@@ -119,7 +139,7 @@ func (r *Resolver) update(groups []*Group, fresh bool) (stale []*entry, troubles
 	old, next := r.entries, r.spare[:0]
 	change := func(e *entry, g *Group) {
 		was := e.resolved
-		e.group, e.resolved = g, resolveGroup(r.env, g, was)
+		e.group, e.resolved = g, resolveGroup(r.env, r.standIn, g, was)
 		troubles = r.replace(e, was) || troubles
 		stale = append(stale, e)
 	}

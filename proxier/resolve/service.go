@@ -16,6 +16,7 @@ import (
 // values are equal.
 type builder struct {
 	env  *environment
+	here *StandIn // for a port of this Group; may be nil
 	g    *Group
 	old  *resolved // never nil; empty for a new Group
 	rep  report
@@ -35,11 +36,14 @@ type resolved struct {
 }
 
 // resolveGroup never returns nil.
-func resolveGroup(env *environment, g *Group, old *resolved) *resolved {
+func resolveGroup(env *environment, here *StandIn, g *Group, old *resolved) *resolved {
 	if old == nil {
 		old = &resolved{}
 	}
 	b := &builder{env: env, g: g, old: old}
+	if here != nil && here.Service == g.Name {
+		b.here = here
+	}
 	out := &resolved{}
 	switch {
 	case g.Service == nil:

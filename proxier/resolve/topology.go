@@ -19,13 +19,21 @@ func (h hint) with(name, own string) hint {
 	return elsewhere
 }
 
-// usable returns the candidates of one family that proxies use at all.
+// usable returns the candidates of one family that proxies use at all: stand-ins alone, if there
+// are any.
 func usable(list []candidate, v6 bool) []candidate {
-	var out []candidate
+	var out, standIns []candidate
 	for _, c := range list {
-		if !c.hidden && c.Addr.Is6() == v6 {
+		switch {
+		case c.hidden || c.Addr.Is6() != v6:
+		case c.standIn:
+			standIns = append(standIns, c)
+		default:
 			out = append(out, c)
 		}
+	}
+	if len(standIns) > 0 {
+		return standIns
 	}
 	return out
 }

@@ -30,6 +30,7 @@ type Store struct {
 	node     *corev1.Node
 	cidrs    map[string]*networkingv1.ServiceCIDR
 	problems []proxier.Problem
+	standIn  *resolve.StandIn
 
 	inputs     resolve.Inputs                      // what Inputs returned last
 	dirty      map[proxier.NamespacedName]struct{} // groups that changed since
@@ -90,6 +91,7 @@ func (s *Store) Inputs() resolve.Inputs {
 		s.dirtyCIDRs = false
 	}
 	s.inputs.Node = s.node
+	s.inputs.StandIn = s.standIn
 	return s.inputs
 }
 
@@ -110,6 +112,17 @@ func (s *Store) mergeGroups(old []*resolve.Group) []*resolve.Group {
 		}
 	}
 	return append(out, old...)
+}
+
+// SetStandIn makes in the server of this node that stands in for a Service's endpoints, nil for none.
+// No source touches it.
+func (s *Store) SetStandIn(in *resolve.StandIn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.standIn != in {
+		s.standIn = in
+		s.touch()
+	}
 }
 
 // Problems returns what the source could not make use of, sorted. The caller must not change it.

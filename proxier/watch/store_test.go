@@ -232,3 +232,27 @@ func BenchmarkInputsAfterOneChange(b *testing.B) {
 		s.Inputs()
 	}
 }
+
+// TestStandIn: a stand-in is a change of its own, which no source takes back.
+func TestStandIn(t *testing.T) {
+	s := NewStore()
+	in := &resolve.StandIn{Port: 53}
+	changed := s.Changed()
+	s.SetStandIn(in)
+	select {
+	case <-changed:
+	default:
+		t.Error("nobody is told")
+	}
+	changed = s.Changed()
+	s.SetStandIn(in)
+	select {
+	case <-changed:
+		t.Error("told of no change")
+	default:
+	}
+	s.Replace(Objects{})
+	if got := s.Inputs().StandIn; got != in {
+		t.Errorf("%v, want %v", got, in)
+	}
+}
