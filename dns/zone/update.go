@@ -9,8 +9,8 @@ import (
 	"github.com/fairway-lb/fairway/proxier/names"
 )
 
-// Follow keeps zones equal to a source until ctx is done. A change is answered at once; then comes a
-// pause as long as that took, so that a flood of changes takes half of the time at most.
+// Follow keeps zones equal to a source until ctx is done. A change is answered at once, unless the
+// last one took as long as this came after it: a flood of changes takes half of the time at most.
 func Follow(ctx context.Context, src names.Source, zones ...*Zone) {
 	for {
 		changed := src.Changed()
@@ -19,16 +19,18 @@ func Follow(ctx context.Context, src names.Source, zones ...*Zone) {
 		for _, z := range zones {
 			z.Update(in)
 		}
-		busy := time.Since(start)
+		end := time.Now()
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(busy):
+		if pause := end.Sub(start) - time.Since(end); pause > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
 		}
 	}
 }
