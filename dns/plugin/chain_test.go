@@ -85,8 +85,15 @@ www 60 A 192.0.2.3
 out 60 CNAME a.hosts.net.
 `
 
-// build makes a chain of a Corefile, and what answers its own lookups.
-func build(t testing.TB, text string) (chain plugin.Handler, sink *logging.Sink) {
+// build makes a chain of a Corefile.
+func build(t testing.TB, text string) (plugin.Handler, *logging.Sink) {
+	t.Helper()
+	plugins, sink := buildPlugins(t, text)
+	return plugin.Chain(plugins...), sink
+}
+
+// buildPlugins makes the plugins of a Corefile, and what answers their own lookups.
+func buildPlugins(t testing.TB, text string) (plugins []plugin.Plugin, sink *logging.Sink) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range map[string]string{"DB": db, "HOSTS": "", "SEARCH": "nameserver 192.0.2.1\nsearch prod.example.org example.org\n"} {
@@ -100,6 +107,7 @@ func build(t testing.TB, text string) (chain plugin.Handler, sink *logging.Sink)
 	if err != nil {
 		t.Fatal(err)
 	}
+	var chain plugin.Handler
 	resolver := plugin.ResolverFunc(func(ctx context.Context, r *plugin.Request, name string, qtype uint16) plugin.Reply {
 		return chain.Serve(ctx, r.Ask(name, qtype))
 	})
@@ -111,7 +119,6 @@ func build(t testing.TB, text string) (chain plugin.Handler, sink *logging.Sink)
 			t.Fatal(err)
 		}
 	}
-	var plugins []plugin.Plugin
 	var zones []transfer.Transferer
 	for _, d := range c.Blocks[0].Plugins {
 		var p plugin.Plugin
@@ -171,7 +178,7 @@ func build(t testing.TB, text string) (chain plugin.Handler, sink *logging.Sink)
 		plugins = append(plugins, p)
 	}
 	chain = plugin.Chain(plugins...)
-	return chain, sink
+	return plugins, sink
 }
 
 // lazy asks for zones of plugins that are made later, as a transfer's are.

@@ -6,6 +6,7 @@ import (
 	dnswire "github.com/miekg/dns"
 
 	"github.com/fairway-lb/fairway/dns/plugin"
+	"github.com/fairway-lb/fairway/dns/wire"
 )
 
 // Any answers questions of type ANY with a single HINFO record (RFC 8482).
@@ -13,6 +14,9 @@ type Any struct{}
 
 // Name returns "any".
 func (Any) Name() string { return "any" }
+
+// Passes implements plugin.Passer.
+func (Any) Passes(q *wire.Query) bool { return q.Type != wire.TypeANY }
 
 // Wrap returns the plugin in front of next.
 func (Any) Wrap(next plugin.Handler) plugin.Handler {

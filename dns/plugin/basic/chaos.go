@@ -9,6 +9,7 @@ import (
 
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/plugin"
+	"github.com/fairway-lb/fairway/dns/wire"
 )
 
 // Chaos answers TXT questions of class CH about the server: its version, its authors, its host.
@@ -32,6 +33,9 @@ func NewChaos(d *corefile.Chaos, version string, authors []string) Chaos {
 
 // Name returns "chaos".
 func (Chaos) Name() string { return "chaos" }
+
+// Passes implements plugin.Passer: queries of class IN are none of its business.
+func (Chaos) Passes(*wire.Query) bool { return true }
 
 // Wrap returns the plugin in front of next.
 func (c Chaos) Wrap(next plugin.Handler) plugin.Handler {

@@ -10,12 +10,15 @@ import (
 
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/plugin"
+	"github.com/fairway-lb/fairway/dns/wire"
 )
 
 // localTTL is the TTL of what never changes, in seconds: a week.
 const localTTL = 604800
 
 var localZones = []string{"localhost.", "0.in-addr.arpa.", "127.in-addr.arpa.", "255.in-addr.arpa."}
+
+var localSet = plugin.NewZoneSet(localZones)
 
 // Local answers for names that mean the asking host itself, so that they do not leave the cluster:
 // localhost and what is below it (RFC 6761), localhost.<anything> unless switched off, and the
@@ -40,6 +43,11 @@ func NewLocal(d *corefile.Local, requests prometheus.Counter) *Local {
 
 // Name returns "local".
 func (*Local) Name() string { return "local" }
+
+// Passes implements plugin.Passer.
+func (l *Local) Passes(q *wire.Query) bool {
+	return !localSet.Holds(q) && !(l.prefix && q.Labels() > 1 && string(q.Label(0)) == "localhost")
+}
 
 // Wrap returns the plugin in front of next.
 func (l *Local) Wrap(next plugin.Handler) plugin.Handler {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/plugin"
+	"github.com/fairway-lb/fairway/dns/wire"
 )
 
 // noSOA is the highest TTL in seconds of a made record if the AAAA reply has no SOA (5.1.7).
@@ -37,6 +38,11 @@ func New(d *corefile.DNS64, resolver plugin.Resolver, translated *prometheus.Cou
 
 // Name returns "dns64".
 func (*DNS64) Name() string { return "dns64" }
+
+// Passes implements plugin.Passer.
+func (d *DNS64) Passes(q *wire.Query) bool {
+	return q.Type != wire.TypeAAAA || !q.V6 && !d.allowIPv4
+}
 
 // Wrap returns the plugin in front of next.
 func (d *DNS64) Wrap(next plugin.Handler) plugin.Handler {

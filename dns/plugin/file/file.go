@@ -16,11 +16,13 @@ import (
 	"github.com/fairway-lb/fairway/dns/plugin"
 	"github.com/fairway-lb/fairway/dns/plugin/poll"
 	"github.com/fairway-lb/fairway/dns/plugin/transfer"
+	"github.com/fairway-lb/fairway/dns/wire"
 )
 
 // File is the plugin, with all zones of a block.
 type File struct {
 	names    []string
+	set      plugin.ZoneSet // of the names
 	zones    map[string]*loaded
 	fall     plugin.Fall
 	resolver plugin.Resolver
@@ -62,6 +64,7 @@ func New(d *corefile.File, resolver plugin.Resolver, log *slog.Logger) (*File, e
 		}
 		f.zones[c.Zone] = l
 	}
+	f.set = plugin.NewZoneSet(f.names)
 	return f, nil
 }
 
@@ -83,6 +86,9 @@ func (f *File) Close() error {
 	}
 	return nil
 }
+
+// Passes implements plugin.Passer.
+func (f *File) Passes(q *wire.Query) bool { return !f.set.Holds(q) }
 
 // Wrap returns the plugin in front of next.
 func (f *File) Wrap(next plugin.Handler) plugin.Handler {

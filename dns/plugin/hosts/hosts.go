@@ -17,6 +17,7 @@ import (
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/plugin"
 	"github.com/fairway-lb/fairway/dns/plugin/poll"
+	"github.com/fairway-lb/fairway/dns/wire"
 )
 
 // Metrics are those of all instances of the plugin in a process.
@@ -55,6 +56,8 @@ type Hosts struct {
 	fall        plugin.Fall
 	unsupported bool // other types fall through as well
 
+	zoneSet, fallSet plugin.ZoneSet // for Passes
+
 	path    string
 	poll    poll.File
 	metrics *Metrics
@@ -67,6 +70,7 @@ func New(d *corefile.Hosts, m *Metrics, log *slog.Logger) (*Hosts, error) {
 	h := &Hosts{
 		zones: d.Zones, ttl: d.TTL, reverse: !d.NoReverse, fall: plugin.NewFall(d.Fallthrough),
 		unsupported: d.FallthroughUnsupported, path: d.Path, metrics: m,
+		zoneSet: plugin.NewZoneSet(d.Zones), fallSet: plugin.NewZoneSet(d.Fallthrough),
 	}
 	h.inline = read([]byte(strings.Join(d.Inline, "\n")), h.zones, h.reverse)
 	h.file.Store(read(nil, nil, false))
@@ -101,6 +105,14 @@ func (h *Hosts) Start(ctx context.Context) error {
 func (h *Hosts) Close() error {
 	h.poll.Close()
 	return nil
+}
+
+// Passes implements plugin.Passer.
+func (h *Hosts) Passes(q *wire.Query) bool {
+	if h.file.Load().knows(q) || h.inline.knows(q) {
+		return false
+	}
+	return q.Type == wire.TypePTR || !h.zoneSet.Holds(q) || h.fallSet.Holds(q)
 }
 
 // Wrap returns the plugin in front of next.

@@ -10,12 +10,16 @@ import (
 	dnswire "github.com/miekg/dns"
 
 	"github.com/fairway-lb/fairway/dns/plugin"
+	"github.com/fairway-lb/fairway/dns/wire"
 )
 
 // A table is the names of one source. It is not changed once it is made.
 type table struct {
 	names map[string]addresses    // lower case, final dot; wildcards as they are written
 	addrs map[netip.Addr][]string // for PTR
+
+	// The same in wire format, for what has nothing to do with any of it.
+	wire map[string]bool // names, reverse names, and the names behind the * of wildcards
 }
 
 // addresses are those of one name, in the order of the file.
@@ -26,7 +30,7 @@ type addresses struct {
 // read makes a table of a hosts file. Lines that make no sense are passed over, as hosts(5) has it,
 // and so are names outside of the zones.
 func read(data []byte, zones []string, reverse bool) *table {
-	t := &table{names: map[string]addresses{}, addrs: map[netip.Addr][]string{}}
+	t := &table{names: map[string]addresses{}, addrs: map[netip.Addr][]string{}, wire: map[string]bool{}}
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -58,9 +62,25 @@ func (t *table) add(name string, addr netip.Addr, zones []string, reverse bool) 
 		a.v6 = once(a.v6, addr)
 	}
 	t.names[name] = a
+	t.mark(strings.TrimPrefix(name, "*."))
 	if reverse && !strings.HasPrefix(name, "*.") {
 		t.addrs[addr] = once(t.addrs[addr], name)
+		if back, err := dnswire.ReverseAddr(addr.String()); err == nil {
+			t.mark(back)
+		}
 	}
+}
+
+// mark adds a name to wire.
+func (t *table) mark(name string) {
+	if b, err := wire.AppendName(nil, name); err == nil {
+		t.wire[string(b)] = true
+	}
+}
+
+// knows reports whether the table may have something for a query.
+func (t *table) knows(q *wire.Query) bool {
+	return t.wire[string(q.Name())] || q.Labels() > 0 && t.wire[string(q.Suffix(1))]
 }
 
 // once appends what is not there yet: a set of records has no record twice.

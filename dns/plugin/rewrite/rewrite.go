@@ -27,7 +27,8 @@ type rule struct {
 
 // Rewrite is the plugin.
 type Rewrite struct {
-	rules []rule
+	rules      []rule
+	conditions []condition // of the rules, for Passes
 }
 
 // New returns the plugin. resolver looks up new targets of aliases.
@@ -37,6 +38,7 @@ func New(d *corefile.Rewrite, resolver plugin.Resolver) *Rewrite {
 		u := makeRule(c, resolver)
 		u.next = c.Continue
 		w.rules = append(w.rules, u)
+		w.conditions = append(w.conditions, conditionOf(c))
 	}
 	return w
 }

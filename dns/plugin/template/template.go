@@ -14,6 +14,7 @@ import (
 
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/plugin"
+	"github.com/fairway-lb/fairway/dns/wire"
 )
 
 // maxRecord is how many bytes a template may write: more than the text of any useful record.
@@ -61,6 +62,7 @@ type Template struct {
 type rule struct {
 	class, qtype uint16
 	zones        []string
+	set          plugin.ZoneSet // of the zones
 	match        []*regexp.Regexp
 	sections     []section
 	rcode        int
@@ -80,7 +82,7 @@ func New(d *corefile.Template, resolver plugin.Resolver, m *Metrics) (*Template,
 	t := &Template{resolver: resolver, metrics: m}
 	for _, c := range d.Templates {
 		u := rule{
-			class: c.Class, qtype: c.Type, zones: c.Zones, match: c.Match, rcode: c.Rcode, ede: c.EDE,
+			class: c.Class, qtype: c.Type, zones: c.Zones, set: plugin.NewZoneSet(c.Zones), match: c.Match, rcode: c.Rcode, ede: c.EDE,
 			fall: plugin.NewFall(c.Fallthrough),
 		}
 		for _, s := range []struct {
@@ -109,6 +111,19 @@ func New(d *corefile.Template, resolver plugin.Resolver, m *Metrics) (*Template,
 
 // Name returns "template".
 func (*Template) Name() string { return "template" }
+
+// Passes implements plugin.Passer.
+func (t *Template) Passes(q *wire.Query) bool {
+	for i := range t.rules {
+		u := &t.rules[i]
+		ofClass := u.class == dnswire.ClassANY || u.class == dnswire.ClassINET
+		ofType := u.qtype == dnswire.TypeANY || q.Type == dnswire.TypeANY || u.qtype == q.Type
+		if ofClass && ofType && u.set.Holds(q) {
+			return false
+		}
+	}
+	return true
+}
 
 // Wrap returns the plugin in front of next.
 func (t *Template) Wrap(next plugin.Handler) plugin.Handler {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/plugin"
+	"github.com/fairway-lb/fairway/dns/wire"
 )
 
 // batch is how many bytes of records go into one message, before names are compressed. A message
@@ -72,6 +73,11 @@ func New(d *corefile.Transfer, from []Transferer) (*Transfer, error) {
 
 // Name returns "transfer".
 func (*Transfer) Name() string { return "transfer" }
+
+// Passes implements plugin.Passer.
+func (*Transfer) Passes(q *wire.Query) bool {
+	return q.Type != wire.TypeAXFR && q.Type != wire.TypeIXFR
+}
 
 // Wrap returns the plugin in front of next.
 func (t *Transfer) Wrap(next plugin.Handler) plugin.Handler {
