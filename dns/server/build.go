@@ -296,18 +296,23 @@ func chainOf(parts []*part) (chain plugin.Handler, classes bool, fast fastPath) 
 	}
 	var plugins []plugin.Plugin
 	var zone, cache fastPath
-	short := true // nothing further out looks at the query
+	var outer []plugin.Passer // must have nothing to do with a query that is to take the short path
+	short := true
 	for i, p := range parts {
 		name := p.directive.Plugin()
 		plugins = append(plugins, p.plugin)
-		short = short && fastPlugins[name] && !ordered(p.directive)
 		if f, ok := p.plugin.(wire.Fast); ok && short {
-			st := stage{f, metrics.PluginOf(name)}
+			st := stage{f, metrics.PluginOf(name), slices.Clone(outer)}
 			if name == "cache" {
 				cache = append(cache, st)
 			} else {
 				zone = append(zone, st)
 			}
+		}
+		if !fastPlugins[name] || ordered(p.directive) {
+			passer, ok := p.plugin.(plugin.Passer)
+			short = short && ok
+			outer = append(outer, passer)
 		}
 		if knowsClasses(p) && !slices.ContainsFunc(parts[i+1:], knowsClasses) {
 			plugins, classes = append(plugins, plugin.OnlyIN), true

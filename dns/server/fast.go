@@ -6,21 +6,32 @@ import (
 	dnswire "github.com/miekg/dns"
 
 	"github.com/fairway-lb/fairway/dns/metrics"
+	"github.com/fairway-lb/fairway/dns/plugin"
 	"github.com/fairway-lb/fairway/dns/wire"
 )
 
 // A fastPath is the short form of a chain: what can answer a query at once, a zone or a cache, if
-// nothing further out in the chain looks at queries that get a good answer.
+// nothing further out in the chain has to do with the query.
 type fastPath []stage
 
 // A stage is something that may have a packed answer.
 type stage struct {
 	wire.Fast
-	by metrics.Plugin
+	by    metrics.Plugin
+	outer []plugin.Passer // plugins further out that let some queries pass, and not others
 }
 
-// fastPlugins are the plugins that may be further out: they do nothing to good answers, or what
-// they do has been packed into the answers.
+func (s *stage) passes(q *wire.Query) bool {
+	for _, p := range s.outer {
+		if !p.Passes(q) {
+			return false
+		}
+	}
+	return true
+}
+
+// fastPlugins are the plugins that may be further out whatever the query is: they do nothing to good
+// answers, or what they do has been packed into the answers.
 var fastPlugins = map[string]bool{
 	"errors": true, "loop": true, "loadbalance": true, "cancel": true, "bufsize": true, "cache": true, "kubernetes": true,
 }
@@ -47,6 +58,9 @@ func (w *worker) Answer(q *wire.Query, limit int, out []byte) (int, bool) {
 		limit = min(len(out), q.Limit(s.maxUDP))
 	}
 	for i := range s.fast {
+		if !s.fast[i].passes(q) {
+			continue
+		}
 		n, ok := s.fast[i].Answer(q, limit, out)
 		if !ok {
 			continue

@@ -99,6 +99,7 @@ func (s *Server) replace(ctx context.Context, cfg *corefile.Config) error {
 	s.parts.Store(&g.parts)
 	s.metrics.SetEnabled(g.enabled)
 	s.sink.SetDebug(g.debug)
+	s.ready.Store(g.ready)
 	s.showPages(g, pages)
 	for _, p := range g.made { // a probe for loops comes in through the listeners
 		if _, ok := p.directive.(*corefile.Loop); ok {

@@ -150,6 +150,44 @@ func TestEveryPlugin(t *testing.T) {
 	}
 }
 
+// TestFastBesideOthers: with plugins before the zone that have their own answers for some names, the
+// others still take the short path, and those names do not.
+func TestFastBesideOthers(t *testing.T) {
+	c := newCluster()
+	c.set(state(service("web", "10.96.0.1"), service("till", "10.96.0.2")))
+	f := start(t, `.:0 {
+		bind 127.0.0.1
+		hosts {
+			192.0.2.7 till.prod.svc.cluster.local
+			fallthrough
+		}
+		rewrite name alias.prod.svc.cluster.local web.prod.svc.cluster.local
+		kubernetes cluster.local
+	}
+	`, c)
+	w := &worker{l: (*f.served.Load())[0], proto: metrics.UDP}
+	for _, tc := range []struct {
+		name, want string
+		short      bool
+	}{
+		{"web.prod.svc.cluster.local.", "NOERROR 10.96.0.1", true},
+		{"TILL.prod.svc.cluster.local.", "NOERROR 192.0.2.7", false},
+		{"alias.prod.svc.cluster.local.", "NOERROR 10.96.0.1", false},
+		{"none.prod.svc.cluster.local.", "NXDOMAIN", true},
+	} {
+		packed, err := question(tc.name, dnswire.TypeA).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var q wire.Query
+		q.Parse(packed)
+		_, short := w.Answer(&q, 1232, make([]byte, 4096))
+		if got := answer(f.ask(tc.name, dnswire.TypeA)); got != tc.want || short != tc.short {
+			t.Errorf("%s: %s, by the short path %v; want %s, %v", tc.name, got, short, tc.want, tc.short)
+		}
+	}
+}
+
 // TestFast: queries for the zone and for what the cache holds are answered without an allocation,
 // and counted for the plugin that answered.
 func TestFast(t *testing.T) {

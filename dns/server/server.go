@@ -56,6 +56,7 @@ type Server struct {
 	sources sources
 	ending  atomic.Bool
 	served  atomic.Pointer[[]*listener] // what is in listeners
+	ready   atomic.Pointer[readiness]   // of the configuration in force; nil: nothing is served yet
 	parts   atomic.Pointer[[]*part]     // of the configuration in force
 
 	mu        sync.Mutex // one change of configuration at a time; guards what follows
@@ -206,6 +207,21 @@ func (s *Server) PageAddr(configured string) string {
 		return p.l.Addr().String()
 	}
 	return ""
+}
+
+// Ready reports whether the server serves, all plugins are ready, and it is not about to end.
+func (s *Server) Ready() bool {
+	r := s.ready.Load()
+	return r != nil && !s.ending.Load() && len(r.waiting()) == 0
+}
+
+// Collectors returns the metrics of the server, for who shows them on a page of its own; nil before
+// it serves.
+func (s *Server) Collectors() []prometheus.Collector {
+	if s.ready.Load() == nil {
+		return nil
+	}
+	return slices.Concat([]prometheus.Collector{s.metrics, s.health.took, s.health.failed, s.sink}, s.own.list, s.shared.collectors())
 }
 
 // routerOf returns the router of a listener by its label, nil if there is none.
