@@ -9,8 +9,11 @@ import (
 	"github.com/fairway-lb/fairway/proxier/names"
 )
 
-// Follow keeps zones equal to a source until ctx is done. A change is answered at once, unless the
-// last one took as long as this came after it: a flood of changes takes half of the time at most.
+// maxPause bounds the wait after a change that took long, perhaps only because others had the CPU.
+const maxPause = 2 * time.Millisecond
+
+// Follow keeps zones equal to a source until ctx is done. A change is answered at once, unless it
+// comes sooner after the last one than that one took: so a flood of changes leaves time for answers.
 func Follow(ctx context.Context, src names.Source, zones ...*Zone) {
 	for {
 		changed := src.Changed()
@@ -25,7 +28,7 @@ func Follow(ctx context.Context, src names.Source, zones ...*Zone) {
 			return
 		case <-changed:
 		}
-		if pause := end.Sub(start) - time.Since(end); pause > 0 {
+		if pause := min(end.Sub(start), maxPause) - time.Since(end); pause > 0 {
 			select {
 			case <-ctx.Done():
 				return
