@@ -207,6 +207,9 @@ func checkCorefile(out io.Writer, path string) error {
 	for _, w := range cfg.Warnings {
 		fmt.Fprintln(out, "warning:", w)
 	}
+	if err := server.Check(cfg, newLineLogger(out, 0)); err != nil {
+		return err
+	}
 	for _, b := range cfg.Blocks {
 		var keys, plugins []string
 		for _, k := range b.Keys {

@@ -45,7 +45,7 @@ type Autopath struct {
 	Pos
 	Zones  []string
 	Search []string // from a resolv.conf file, normalised; nil with From
-	From   string   // name of the plugin that knows the client's path, such as "kubernetes"
+	From   string   // the plugin that knows the client's path, "kubernetes"; without effect if it is not there
 }
 
 // ACL allows and forbids queries by client and type.

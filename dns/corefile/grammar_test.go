@@ -202,6 +202,7 @@ func TestRefusals(t *testing.T) {
 		{"proxy . 1.1.1.1", "Corefile:2 - Error during parsing: Unknown directive 'proxy' (removed in CoreDNS 1.5.0: use forward)"},
 		{"kubernetes {\n resyncperiod 5s\n}", "plugin/kubernetes: Corefile:3 - Error during parsing: unknown property 'resyncperiod' (removed"},
 		{"template IN A {\n expr true\n}", "option 'expr' exists in CoreDNS and is not supported"},
+		{"autopath @hosts\nhosts", "hosts does not implement the AutoPather interface"},
 		{"bufsize {\n foo\n}", "unknown property 'foo'"},
 		{"reload\nreload", "this plugin can only be used once per Server Block"},
 		{"acl " + strings.Repeat("a", 64), "zone is not a valid domain name"},

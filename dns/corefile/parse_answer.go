@@ -175,6 +175,11 @@ func parseAutopath(s *stanza) (*Autopath, error) {
 		source := args[len(args)-1]
 		if name, ok := strings.CutPrefix(source, "@"); ok {
 			d.From = name
+			if len(s.raw.tokens[name]) == 0 {
+				s.warnf("no plugin %s in this server block: autopath has no effect", name)
+			} else if name != "kubernetes" {
+				return s.Errf("%s does not implement the AutoPather interface", name)
+			}
 		} else {
 			conf, err := dnswire.ClientConfigFromFile(source)
 			if err != nil {

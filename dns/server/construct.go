@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -133,9 +132,6 @@ func (s *Server) constructAutopath(d *corefile.Autopath, p *part) error {
 			if a, ok := n.plugin.(autopath.Searcher); ok && n.directive.Plugin() == d.From {
 				searcher = a
 			}
-		}
-		if searcher == nil {
-			return fmt.Errorf("@%s: no plugin of that name in the block knows search paths", d.From)
 		}
 	}
 	p.plugin = autopath.New(d, searcher, autopath.Own("/etc/resolv.conf"), s.shared.autopath)
