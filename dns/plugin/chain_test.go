@@ -31,6 +31,7 @@ import (
 	"github.com/fairway-lb/fairway/dns/plugin/rewrite"
 	"github.com/fairway-lb/fairway/dns/plugin/template"
 	"github.com/fairway-lb/fairway/dns/plugin/transfer"
+	"github.com/fairway-lb/fairway/dns/wire"
 )
 
 // everything is a block with all plugins, in no order.
@@ -333,6 +334,21 @@ func FuzzChain(f *testing.F) {
 			t.Errorf("a reply to %v for %v", p.Msg.Question, r.Msg.Question)
 		}
 	})
+}
+
+// BenchmarkPasses is what a rule with a pattern costs a query that it is not for.
+func BenchmarkPasses(b *testing.B) {
+	plugins, _ := buildPlugins(b, ". {\nrewrite name regex (.*)[.]legacy[.]net {1}.new.net\n}")
+	msg, err := plugintest.Ask(b, "web.prod.svc.cluster.local. A").Msg.Pack()
+	if err != nil {
+		b.Fatal(err)
+	}
+	var q wire.Query
+	q.Parse(msg)
+	b.ReportAllocs()
+	for b.Loop() {
+		plugins[0].(plugin.Passer).Passes(&q)
+	}
 }
 
 func BenchmarkChain(b *testing.B) {

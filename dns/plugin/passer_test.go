@@ -83,7 +83,6 @@ func TestPassesOften(t *testing.T) {
 		}
 		rewrite name exact registry.example.org registry.infra.svc.cluster.local
 		rewrite name suffix .old.net .new.net answer auto
-		rewrite name regex (.*)[.]legacy[.]net {1}.new.net
 		template IN A apps.net {
 			answer "{{ .Name }} 60 IN A 10.0.0.1"
 		}
@@ -107,7 +106,7 @@ func TestPassesOften(t *testing.T) {
 			p.(plugin.Passer).Passes(&q)
 		}
 	})
-	if n >= 1 {
+	if n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

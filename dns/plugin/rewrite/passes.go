@@ -33,7 +33,8 @@ func conditionOf(c corefile.RewriteRule) condition {
 	return condition{always: true}
 }
 
-// holds reports whether the condition may be met. name is in presentation format.
+// holds reports whether the condition may be met. name is in presentation format. Patterns are not
+// looked at here.
 func (c *condition) holds(name []byte, qtype uint16) bool {
 	switch {
 	case c.always, c.qtype != 0 && c.qtype == qtype:
@@ -48,25 +49,35 @@ func (c *condition) holds(name []byte, qtype uint16) bool {
 		return bytes.HasSuffix(name, c.text)
 	case "substring":
 		return bytes.Contains(name, c.text)
-	case "regex":
-		return c.match.Pattern.Match(name)
+	case "exact":
+		return bytes.Equal(name, c.text)
 	}
-	return bytes.Equal(name, c.text)
+	return false
 }
 
-// names are buffers for the names of Passes.
+// names are buffers for the names that patterns look at. What a pattern sees cannot be on the stack.
 var names = sync.Pool{New: func() any { return new([wire.MaxName + 1]byte) }}
 
 // Passes implements plugin.Passer.
 func (w *Rewrite) Passes(q *wire.Query) bool {
-	buffer := names.Get().(*[wire.MaxName + 1]byte)
-	defer names.Put(buffer)
+	var buffer [wire.MaxName + 1]byte
 	name, ok := appendPlain(buffer[:0], q)
 	if !ok {
 		return false
 	}
 	for i := range w.conditions {
 		if w.conditions[i].holds(name, q.Type) {
+			return false
+		}
+	}
+	if len(w.patterns) == 0 {
+		return true
+	}
+	kept := names.Get().(*[wire.MaxName + 1]byte)
+	defer names.Put(kept)
+	n := copy(kept[:], name)
+	for _, p := range w.patterns {
+		if p.Match(kept[:n]) {
 			return false
 		}
 	}

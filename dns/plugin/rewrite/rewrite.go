@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"regexp"
 	"slices"
 
 	dnswire "github.com/miekg/dns"
@@ -28,7 +29,8 @@ type rule struct {
 // Rewrite is the plugin.
 type Rewrite struct {
 	rules      []rule
-	conditions []condition // of the rules, for Passes
+	conditions []condition      // of the rules, for Passes
+	patterns   []*regexp.Regexp // of those with a pattern
 }
 
 // New returns the plugin. resolver looks up new targets of aliases.
@@ -38,7 +40,11 @@ func New(d *corefile.Rewrite, resolver plugin.Resolver) *Rewrite {
 		u := makeRule(c, resolver)
 		u.next = c.Continue
 		w.rules = append(w.rules, u)
-		w.conditions = append(w.conditions, conditionOf(c))
+		k := conditionOf(c)
+		w.conditions = append(w.conditions, k)
+		if k.match != nil && k.match.Pattern != nil {
+			w.patterns = append(w.patterns, k.match.Pattern)
+		}
 	}
 	return w
 }
