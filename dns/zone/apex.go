@@ -9,7 +9,7 @@ import (
 
 // A server is a name and an address of this very server: of a Service that leads to it.
 type server struct {
-	name []byte // labels before svc; empty: none, then it is ns.dns
+	name string // the labels before svc, in wire format; "": none, then it is ns.dns
 	addr netip.Addr
 }
 
@@ -29,13 +29,13 @@ func (c *call) servers() (out []server) {
 			switch e.svc.Kind {
 			case names.ClusterIP:
 				for _, ip := range e.svc.IPs {
-					out = append(out, server{e.key.name, ip})
+					out = append(out, server{string(e.key.name), ip})
 				}
 			case names.Headless:
 				for _, r := range e.order {
 					label := e.label(nil, r)
 					if ip := e.slice(r).Addr(int(r.i)); ip.IsValid() && len(label) > 0 {
-						out = append(out, server{append(label, e.key.name...), ip})
+						out = append(out, server{string(label) + string(e.key.name), ip})
 					}
 				}
 			}
@@ -58,7 +58,7 @@ func (c *call) under(s server) wire.Name {
 		zone.Labels = soaPrimary
 		return zone
 	}
-	b := append(append(append([]byte{}, s.name...), 3), labelSvc...)
+	b := append(append([]byte(s.name), 3), labelSvc...)
 	if c.apex.reverse {
 		return wire.Name{Labels: append(b, c.z.primary...)}
 	}
@@ -76,7 +76,7 @@ func (c *call) nameServers() (int, outcome) {
 	written := map[string]wire.Name{}
 	whole := true
 	for _, s := range list {
-		if _, twice := written[string(s.name)]; twice {
+		if _, twice := written[s.name]; twice {
 			continue
 		}
 		target := c.under(s)
@@ -84,26 +84,20 @@ func (c *call) nameServers() (int, outcome) {
 		if owner, near := wire.At(at); ok && near {
 			target = owner
 		}
-		written[string(s.name)] = target
+		written[s.name] = target
 		whole = whole && ok
 	}
-	glued := map[server1]bool{}
+	glued := map[server]bool{}
 	for _, s := range list {
-		if key := (server1{string(s.name), s.addr}); whole && !glued[key] {
-			glued[key] = true
-			whole = c.additional(&b, written[string(s.name)], s.addr)
+		if whole && !glued[s] {
+			glued[s] = true
+			whole = c.additional(&b, written[s.name], s.addr)
 		}
 	}
 	if !whole {
 		b.Truncate()
 	}
 	return b.Finish(wire.FlagAA, wire.Success), answered
-}
-
-// A server1 is a server as a key of a map.
-type server1 struct {
-	name string
-	addr netip.Addr
 }
 
 // serverAddresses answers ns.dns, which is this server.

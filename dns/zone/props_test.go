@@ -99,7 +99,7 @@ func newWorld() *world {
 		map[proxier.NamespacedName]*discoveryv1.EndpointSlice{}, names.Inputs{}}
 }
 
-func key1(o metav1.Object) proxier.NamespacedName {
+func nameOf(o metav1.Object) proxier.NamespacedName {
 	return proxier.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
@@ -107,19 +107,19 @@ func (w *world) change(t *rapid.T) {
 	switch rapid.IntRange(0, 7).Draw(t, "change") {
 	case 0:
 		s := drawService(t)
-		delete(w.services, key1(s))
+		delete(w.services, nameOf(s))
 	case 1:
 		s := drawSlice(t)
-		delete(w.slices, key1(s))
+		delete(w.slices, nameOf(s))
 	case 2:
 		ns := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "namespace")
 		w.namespaces[ns] = !w.namespaces[ns]
 	case 3, 4:
 		s := drawService(t)
-		w.services[key1(s)] = s
+		w.services[nameOf(s)] = s
 	default:
 		s := drawSlice(t)
-		w.slices[key1(s)] = s
+		w.slices[nameOf(s)] = s
 	}
 }
 
@@ -136,7 +136,7 @@ func (w *world) cluster() *dnstest.Cluster {
 	for _, s := range w.slices {
 		c.Slices = append(c.Slices, s)
 	}
-	slices.SortFunc(c.Slices, func(a, b *discoveryv1.EndpointSlice) int { return key1(a).Compare(key1(b)) })
+	slices.SortFunc(c.Slices, func(a, b *discoveryv1.EndpointSlice) int { return nameOf(a).Compare(nameOf(b)) })
 	return c
 }
 
@@ -231,7 +231,7 @@ func TestOracle(t *testing.T) {
 			z.Update(in)
 			o := newOracle(w.cluster(), true)
 			for _, q := range o.queries(rt) {
-				check1(t, z, o, q)
+				checkAnswer(t, z, o, q)
 			}
 			fresh := newZone(t, directive, Options{})
 			fresh.Update(in)
@@ -240,8 +240,8 @@ func TestOracle(t *testing.T) {
 	})
 }
 
-// check1 compares one answer.
-func check1(t *testing.T, z *Zone, o *oracle, q dnswire.Question) {
+// checkAnswer compares one answer.
+func checkAnswer(t *testing.T, z *Zone, o *oracle, q dnswire.Question) {
 	t.Helper()
 	typ := dnswire.TypeToString[q.Qtype]
 	name := strings.ToLower(q.Name)

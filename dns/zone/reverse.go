@@ -38,7 +38,7 @@ func (c *call) reverse() (int, outcome) {
 	}
 	found := false
 	for _, it := range hits {
-		if e := c.visible(it.value); e != nil {
+		if e := c.visible(it.value); e != nil && !w.full {
 			found = w.endpoints(e, a) || found
 		}
 	}
@@ -61,6 +61,7 @@ type ptrWriter struct {
 	c    *call
 	b    wire.Builder
 	tail wire.Name // "svc" and the primary zone, once it is in the message
+	full bool
 	buf  [3*64 + 4 + wire.MaxName]byte
 }
 
@@ -78,6 +79,7 @@ func (w *ptrWriter) endpoints(e *entry, a netip.Addr) (found bool) {
 		found = true
 		if !w.write(e, label) {
 			w.b.Truncate()
+			w.full = true
 			return true
 		}
 		last, n = label, 1-n

@@ -48,7 +48,7 @@ func say(t testing.TB, z *Zone, query string) string {
 	return strings.ReplaceAll(strings.Join(out, " | "), ".cluster.local.", "")
 }
 
-func svc1(namespace, name string, kind names.Kind, more ...func(*names.Service)) *names.Service {
+func service(namespace, name string, kind names.Kind, more ...func(*names.Service)) *names.Service {
 	s := &names.Service{NamespacedName: proxier.NamespacedName{Namespace: namespace, Name: name}, Kind: kind,
 		Ports: []names.Port{{Name: "http", Protocol: "tcp", Number: 80}}}
 	for _, f := range more {
@@ -95,7 +95,7 @@ func TestNotSynced(t *testing.T) {
 	}
 	want("a.ns.svc.cluster.local A", "fast | SERVFAIL")
 	want("1.0.96.10.in-addr.arpa PTR", "fast | SERVFAIL") // and not to the next plugin
-	in := inputs(svc1("ns", "a", names.ClusterIP, ip("10.96.0.1")))
+	in := inputs(service("ns", "a", names.ClusterIP, ip("10.96.0.1")))
 	in.Synced = false
 	z.Update(in)
 	want("a.ns.svc.cluster.local A", "fast | NOERROR | a.ns.svc A 10.96.0.1")
@@ -125,10 +125,10 @@ func TestNotSynced(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	world := inputs(
-		svc1("ns", "a", names.ClusterIP, ip("10.96.0.1"), endpoints("10.244.0.1@east", "10.244.0.2@west")),
-		svc1("ns", "empty", names.ClusterIP, ip("10.96.0.2")),
-		svc1("ns", "h", names.Headless, endpoints("10.244.0.1@east", "10.244.0.2@west.1")),
-		svc1("kube-system", "dns", names.ClusterIP, ip("10.96.0.10", "fd00::a"), endpoints("10.244.0.53")),
+		service("ns", "a", names.ClusterIP, ip("10.96.0.1"), endpoints("10.244.0.1@east", "10.244.0.2@west")),
+		service("ns", "empty", names.ClusterIP, ip("10.96.0.2")),
+		service("ns", "h", names.Headless, endpoints("10.244.0.1@east", "10.244.0.2@west.1")),
+		service("kube-system", "dns", names.ClusterIP, ip("10.96.0.10", "fd00::a"), endpoints("10.244.0.53")),
 	)
 	pods := []*names.Pod{
 		{NamespacedName: proxier.NamespacedName{Namespace: "ns", Name: "p"}, IP: netip.MustParseAddr("10.244.0.1")},
@@ -210,7 +210,7 @@ func TestPassing(t *testing.T) {
 		}
 		return ttl + 2000
 	}})
-	z.Update(inputs(svc1("ns", "a", names.ClusterIP, ip("10.96.0.1"))))
+	z.Update(inputs(service("ns", "a", names.ClusterIP, ip("10.96.0.1"))))
 	for query, want := range map[string]uint32{
 		"a.ns.svc.cluster.local A": 2030, "b.ns.svc.cluster.local A": 1030, "dns-version.cluster.local TXT": 30800, "cluster.local SOA": 2030,
 	} {
@@ -231,10 +231,10 @@ func TestExternalName(t *testing.T) {
 	fqdn := func(s *names.Service) {
 		s.Slices = []*names.Slice{{Name: "f", Targets: []string{"www.example.com", "zzz.example.com"}}}
 	}
-	world := inputs(svc1("ns", "e", names.ExternalName, external("www.example.com")), svc1("ns", "in", names.ExternalName, external("h.ns.svc.cluster.local.")),
-		svc1("ns", "h", names.Headless, endpoints("10.244.0.1")), svc1("ns", "loop", names.ExternalName, external("LOOP.ns.svc.cluster.local")),
-		svc1("ns", "ip", names.ExternalName, external("192.0.2.1")), svc1("ns", "none", names.ExternalName, external("nothing.ns.svc.cluster.local")),
-		svc1("ns", "f", names.Headless, fqdn))
+	world := inputs(service("ns", "e", names.ExternalName, external("www.example.com")), service("ns", "in", names.ExternalName, external("h.ns.svc.cluster.local.")),
+		service("ns", "h", names.Headless, endpoints("10.244.0.1")), service("ns", "loop", names.ExternalName, external("LOOP.ns.svc.cluster.local")),
+		service("ns", "ip", names.ExternalName, external("192.0.2.1")), service("ns", "none", names.ExternalName, external("nothing.ns.svc.cluster.local")),
+		service("ns", "f", names.Headless, fqdn))
 	reply := func(rcode int, err error, records ...string) plugin.ResolverFunc {
 		return func(_ context.Context, r *plugin.Request, name string, qtype uint16) plugin.Reply {
 			m := r.Ask(name, qtype).Answer()
@@ -357,8 +357,8 @@ func TestTransfer(t *testing.T) {
 func TestConcurrency(t *testing.T) {
 	z := newZone(t, defaults(), Options{Rotate: true})
 	states := [2]names.Inputs{
-		inputs(svc1("ns", "a", names.ClusterIP, ip("10.96.0.1")), svc1("ns", "h", names.Headless, endpoints("10.244.0.1", "10.244.0.2"))),
-		inputs(svc1("ns", "a", names.ClusterIP, ip("10.96.0.2")), svc1("ns", "h", names.Headless, endpoints("10.244.0.3", "10.244.0.4"))),
+		inputs(service("ns", "a", names.ClusterIP, ip("10.96.0.1")), service("ns", "h", names.Headless, endpoints("10.244.0.1", "10.244.0.2"))),
+		inputs(service("ns", "a", names.ClusterIP, ip("10.96.0.2")), service("ns", "h", names.Headless, endpoints("10.244.0.3", "10.244.0.4"))),
 	}
 	z.Update(states[0])
 	stop := make(chan struct{})
@@ -436,7 +436,7 @@ func TestFollow(t *testing.T) {
 		return func(s *names.Service) { s.Slices[0].Trigger = second * 1e9 }
 	}
 	src := &source{changed: make(chan struct{})}
-	src.in = inputs(svc1("ns", "h", names.Headless, endpoints("10.244.0.1"), at(1)))
+	src.in = inputs(service("ns", "h", names.Headless, endpoints("10.244.0.1"), at(1)))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -450,7 +450,7 @@ func TestFollow(t *testing.T) {
 	for i := range 5 {
 		a := fmt.Sprintf("10.244.0.%d", i+1)
 		if i > 0 {
-			src.set(inputs(svc1("ns", "h", names.Headless, endpoints(a), at(int64(i+1))), svc1("ns", "a", names.ClusterIP, ip("10.96.0.1"), endpoints("10.244.0.9"))))
+			src.set(inputs(service("ns", "h", names.Headless, endpoints(a), at(int64(i+1))), service("ns", "a", names.ClusterIP, ip("10.96.0.1"), endpoints("10.244.0.9"))))
 		}
 		deadline := time.Now().Add(20 * time.Second)
 		for say(t, z, "h.ns.svc.cluster.local A") != "fast | NOERROR | h.ns.svc A "+a {
