@@ -5,9 +5,9 @@ import (
 )
 
 // A Passer can tell, in little time and without allocation, that its plugin has nothing to do with
-// a query: it would hand it to the next plugin as it is, and leave the reply alone. Then the query
-// need not go through the plugin at all. False says nothing. Queries are of class IN. Passes is
-// safe for concurrent use.
+// a query: it would hand it to the next plugin as it is, and leave the reply alone unless that is an
+// error. Then the query need not go through the plugin at all. False says nothing. Queries are of
+// class IN. Passes is safe for concurrent use.
 type Passer interface {
 	Passes(q *wire.Query) bool
 }

@@ -38,7 +38,7 @@ func TestPasses(t *testing.T) {
 			passers++
 		}
 	}
-	if passers != 9 {
+	if passers != 10 {
 		t.Errorf("%d plugins are passers", passers)
 	}
 	reply := plugintest.Answers(t, 0, "a. 60 IN A 192.0.2.1", "a. 60 IN AAAA 2001:db8::1")

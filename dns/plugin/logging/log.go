@@ -9,12 +9,15 @@ import (
 
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/plugin"
+	"github.com/fairway-lb/fairway/dns/wire"
 )
 
 // Log logs queries and what was answered.
 type Log struct {
 	sink  *Sink
 	rules []rule
+	quiet bool           // only errors are logged
+	set   plugin.ZoneSet // of the names that are logged
 }
 
 type rule struct {
@@ -25,19 +28,27 @@ type rule struct {
 
 // NewLog returns the plugin.
 func NewLog(d *corefile.Log, sink *Sink) *Log {
-	l := &Log{sink: sink}
+	l := &Log{sink: sink, quiet: true}
+	var zones []string
 	for _, r := range d.Rules {
 		classes := r.Classes
 		if slices.Contains(classes, "all") {
 			classes = nil
 		}
 		l.rules = append(l.rules, rule{zone: r.Zone, classes: classes, format: parse(r.Format)})
+		zones = append(zones, r.Zone)
+		l.quiet = l.quiet && len(classes) == 1 && classes[0] == "error"
 	}
+	l.set = plugin.NewZoneSet(zones)
 	return l
 }
 
 // Name returns "log".
 func (*Log) Name() string { return "log" }
+
+// Passes implements plugin.Passer. If only errors are logged, it takes for granted that the answer is
+// none: the server sends errors of the short path down the long one.
+func (l *Log) Passes(q *wire.Query) bool { return l.quiet || !l.set.Holds(q) }
 
 // Wrap returns the plugin in front of next.
 func (l *Log) Wrap(next plugin.Handler) plugin.Handler {

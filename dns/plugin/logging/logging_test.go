@@ -21,6 +21,7 @@ import (
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/plugin"
 	"github.com/fairway-lb/fairway/dns/plugin/plugintest"
+	"github.com/fairway-lb/fairway/dns/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -279,4 +280,34 @@ func TestSinkHammer(t *testing.T) {
 	}
 	_ = s.Close()
 	wg.Wait()
+}
+
+// TestPasses tells which queries a log has nothing to say about.
+func TestPasses(t *testing.T) {
+	rule := func(zone string, classes ...string) corefile.LogRule {
+		return corefile.LogRule{Zone: zone, Classes: classes}
+	}
+	for _, tc := range []struct {
+		rules []corefile.LogRule
+		name  string
+		want  bool
+	}{
+		{[]corefile.LogRule{rule(".", "all")}, "a.example.org.", false},
+		{[]corefile.LogRule{rule(".", "error")}, "a.example.org.", true},
+		{[]corefile.LogRule{rule(".", "error", "denial")}, "a.example.org.", false},
+		{[]corefile.LogRule{rule(".", "error", "all")}, "a.example.org.", false},
+		{[]corefile.LogRule{rule("example.org.", "all")}, "a.EXAMPLE.org.", false},
+		{[]corefile.LogRule{rule("example.org.", "all")}, "a.badexample.org.", true},
+		{[]corefile.LogRule{rule("example.org.", "error"), rule("example.net.", "success")}, "a.example.org.", false},
+	} {
+		msg, err := plugintest.Ask(t, tc.name+" A").Msg.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var q wire.Query
+		q.Parse(msg)
+		if got := NewLog(rules(tc.rules...), nil).Passes(&q); got != tc.want {
+			t.Errorf("%v: %s passes: %v", tc.rules, tc.name, got)
+		}
+	}
 }
