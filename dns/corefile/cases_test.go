@@ -23,3 +23,16 @@ func cases(t testing.TB) (out []verdict) {
 	}
 	return out
 }
+
+// TestCasesAreRecorded: the verdicts are those of the Corefiles beside them.
+func TestCasesAreRecorded(t *testing.T) {
+	list, have := cases(t), recorded(t, "testdata/verdicts.jsonl")
+	if len(list) != len(have) {
+		t.Fatalf("%d Corefiles, %d verdicts: record them anew, see TestRecord", len(list), len(have))
+	}
+	for i, c := range list {
+		if c.Name != have[i].Name || c.Corefile != have[i].Corefile {
+			t.Errorf("%s has no verdict: record them anew, see TestRecord", c.Name)
+		}
+	}
+}
