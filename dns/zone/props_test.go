@@ -185,8 +185,8 @@ func (o *oracle) queries(t *rapid.T) (out []dnswire.Question) {
 		if rapid.Bool().Draw(t, "upper") {
 			n = strings.ToUpper(n[:1]) + n[1:]
 		}
-		for _, typ := range types {
-			out = append(out, dnswire.Question{Name: n, Qtype: typ, Qclass: dnswire.ClassINET})
+		for i := rapid.IntRange(0, 2).Draw(t, "types"); i < len(types); i += 3 {
+			out = append(out, dnswire.Question{Name: n, Qtype: types[i], Qclass: dnswire.ClassINET})
 		}
 	}
 	return out
