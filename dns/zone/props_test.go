@@ -228,7 +228,12 @@ func TestOracle(t *testing.T) {
 				w.change(rt)
 			}
 			in := w.inputs()
+			old := z.index.Load()
+			before := tables(old)
 			z.Update(in)
+			if diff := cmp.Diff(before, tables(old)); diff != "" {
+				t.Fatalf("an index that was published changed: %s", diff)
+			}
 			o := newOracle(w.cluster(), true)
 			for _, q := range o.queries(rt) {
 				checkAnswer(t, z, o, q)

@@ -128,6 +128,9 @@ func TestOptions(t *testing.T) {
 		service("ns", "a", names.ClusterIP, ip("10.96.0.1"), endpoints("10.244.0.1@east", "10.244.0.2@west")),
 		service("ns", "empty", names.ClusterIP, ip("10.96.0.2")),
 		service("ns", "h", names.Headless, endpoints("10.244.0.1@east", "10.244.0.2@west.1")),
+		service("ns", "two", names.Headless, endpoints("10.244.0.1", "10.244.0.3"), endpoints("10.244.0.2", "10.244.0.3"), func(s *names.Service) {
+			s.Slices[1].Ports = []names.Port{{Name: "dns", Protocol: "udp", Number: 53}}
+		}),
 		service("kube-system", "dns", names.ClusterIP, ip("10.96.0.10", "fd00::a"), endpoints("10.244.0.53")),
 	)
 	pods := []*names.Pod{
@@ -154,6 +157,9 @@ func TestOptions(t *testing.T) {
 		{"empty.ns.svc.cluster.local A", none, Options{}, "fast | NOERROR | empty.ns.svc A 10.96.0.2"},
 		{"empty.ns.svc.cluster.local A", func(k *corefile.Kubernetes) { k.IgnoreEmpty = true }, Options{}, "fast | NXDOMAIN"},
 		{"a.ns.svc.cluster.local A", func(k *corefile.Kubernetes) { k.IgnoreEmpty = true }, Options{}, "fast | NOERROR | a.ns.svc A 10.96.0.1"},
+		{"two.ns.svc.cluster.local A", none, Options{}, "fast | NOERROR | two.ns.svc A 10.244.0.1 | two.ns.svc A 10.244.0.2 | two.ns.svc A 10.244.0.3"},
+		{"_dns._udp.two.ns.svc.cluster.local A", none, Options{}, "fast | NOERROR | _dns._udp.two.ns.svc A 10.244.0.2 | _dns._udp.two.ns.svc A 10.244.0.3"},
+		{"_dns._tcp.two.ns.svc.cluster.local A", none, Options{}, "fast | NXDOMAIN"},
 		{"east.pin._zone.h.ns.svc.cluster.local A", none, Options{}, "fast | NXDOMAIN"},
 		{"east.pin._zone.h.ns.svc.cluster.local A", func(k *corefile.Kubernetes) { k.Zonal = true }, Options{}, "fast | NOERROR | east.pin._zone.h.ns.svc A 10.244.0.1"},
 		{"WEST.1.pin._zone.h.ns.svc.cluster.local SRV", func(k *corefile.Kubernetes) { k.Zonal = true }, Options{},
