@@ -72,6 +72,7 @@ func ask(t *testing.T, kind, config string) (map[string]*dnswire.Msg, []string) 
 			}
 		}
 	}
+	slices.Sort(lines) // an answer may be out before its line is, and the next query's line before it
 	return out, lines
 }
 
