@@ -63,9 +63,9 @@ type stage struct {
 }
 
 // newStage builds a lab in which the servers of the demo run, and a folder with its manifests.
-func newStage(t *testing.T, variant string) *stage {
+func newStage(t *testing.T, variant string, morePods ...string) *stage {
 	t.Helper()
-	l := netlab.New(t, netlab.Options{Pods: []string{"a", "b", demoClient, "f"}})
+	l := netlab.New(t, netlab.Options{Pods: append([]string{"a", "b", demoClient, "f"}, morePods...)})
 	if err := serveDemo(l); err != nil {
 		t.Fatal(err)
 	}

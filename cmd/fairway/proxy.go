@@ -30,7 +30,11 @@ func proxyCommand() *cobra.Command {
 kube-proxy and with its flags and configuration file. Services, EndpointSlices and the Node come
 from the API server, or from a folder of manifests.
 
-The proxy needs CAP_NET_ADMIN (with iptables-legacy CAP_NET_RAW too). When it ends, connections
+With --dns-listen it answers DNS queries too, from the same state: a name leads to an address once
+this node forwards it, and the cluster's DNS Service leads to this process while it answers.
+
+The proxy needs CAP_NET_ADMIN (with iptables-legacy CAP_NET_RAW too, and CAP_NET_BIND_SERVICE to
+answer on port 53). When it ends, connections
 keep working as they were programmed last; "fairway cleanup" removes everything.`,
 		Args:    cobra.NoArgs,
 		Version: versionString(),
@@ -128,7 +132,9 @@ func settingsOf(c config.Config) settings {
 		healthz:     k.HealthzBindAddress, metrics: k.MetricsBindAddress,
 		bindHardFail: k.BindAddressHardFail, profiling: k.EnableProfiling,
 		oomScoreAdj: int(*k.OOMScoreAdj), configz: k,
+		dns: nodeSettings{addrs: c.DNS.Addrs(), corefile: c.DNS.Corefile},
 	}
+	s.dns.service.Namespace, s.dns.service.Name = c.DNS.ServiceName()
 	if a := c.BindAddress(); a.IsValid() {
 		s.resolve.NodeAddresses = []netip.Addr{a}
 	}

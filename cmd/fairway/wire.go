@@ -36,6 +36,7 @@ type settings struct {
 	iptables  iptables.Options
 	localhost []netip.Addr // where NodePorts are served on loopback
 	conntrack conntrackSettings
+	dns       nodeSettings
 
 	minSync, sync time.Duration // between two applies; between two readings of the kernel
 	adminSocket   string
@@ -85,12 +86,18 @@ type proxy struct {
 	ports   *health.Ports
 	flows   *conntrack.Cleaner
 	local   *localport.Forwarder
+	dns     *nodeDNS // nil: there is none
 }
 
 // newProxy makes the parts and takes the node's lock. Nothing is programmed yet.
 func newProxy(s settings, log *slog.Logger) (*proxy, error) {
 	p := &proxy{settings: s, log: log, store: watch.NewStore(), feed: new(proxier.Feed), status: new(proxier.Feed), flows: conntrack.New()}
 	var err error
+	if len(s.dns.addrs) > 0 {
+		if p.dns, err = newNodeDNS(s, p.store, log); err != nil {
+			return nil, err
+		}
+	}
 	if p.admin, err = admin.Listen(s.adminSocket, p.status); err != nil {
 		return nil, err
 	}
@@ -112,6 +119,9 @@ func newProxy(s settings, log *slog.Logger) (*proxy, error) {
 		Namespace: "fairway", Name: "watch_staleness_seconds",
 		Help: "For how long the API server has not been heard of; 0 while it answers",
 	}, func() float64 { return p.store.Staleness().Seconds() }))
+	if p.dns != nil {
+		p.metrics.Registry().MustRegister(p.dns)
+	}
 	return p, nil
 }
 
@@ -119,6 +129,9 @@ func newProxy(s settings, log *slog.Logger) (*proxy, error) {
 // data plane keeps working afterwards.
 func (p *proxy) run(ctx context.Context) error {
 	defer p.backend.Close()
+	asked := ctx // done when the process is to end: the resolver's Service needs the parts for longer
+	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
 	g, ctx := errgroup.WithContext(ctx)
 	part := func(f func(context.Context)) { g.Go(func() error { f(ctx); return nil }) }
 
@@ -130,13 +143,35 @@ func (p *proxy) run(ctx context.Context) error {
 	})
 	loop := &proxier.Loop{Feed: p.feed, Backend: p.backend, MinInterval: p.minSync, Resync: p.sync,
 		Applied: func(a proxier.Applied) { p.applied(ctx, a) }, Log: p.log}
+	if p.dns != nil {
+		loop.Applying = p.dns.gate.Applying
+		g.Go(func() error { return p.dns.run(ctx, p.bindHardFail) })
+		if p.dns.service.Name != "" {
+			p.dns.watch(ctx)
+		}
+	}
 	part(loop.Run)
+	part(func(ctx context.Context) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-asked.Done():
+		}
+		if p.dns != nil {
+			p.dns.handBack(ctx)
+		}
+		end()
+	})
 	part(p.ports.Run)
 	part(func(ctx context.Context) { p.local.Run(ctx, p.feed) })
 	g.Go(func() error { return p.admin.Run(ctx) })
 	p.serve(ctx, g, "healthz", p.healthz, p.monitor.Handler(p.metrics.Answered))
 	p.serve(ctx, g, "metrics", p.settings.metrics, debugHandler(p.metrics.Handler(), p.backend.Name(), p.configz, p.profiling))
-	return g.Wait()
+	err := g.Wait()
+	if p.dns != nil {
+		p.dns.watching.Wait()
+	}
+	return err
 }
 
 // serve answers HTTP on addr as a part of g, if there is an address.
@@ -170,7 +205,7 @@ func (p *proxy) source(ctx context.Context) error {
 		watch.Events(ctx, p.store, client, p.status, watch.EventOptions{NodeName: p.resolve.NodeName, Log: p.log})
 	})
 	watch.Cluster(ctx, p.store, client, watch.ClusterOptions{
-		NodeName: p.resolve.NodeName, ServiceProxyName: p.resolve.ServiceProxyName, Log: p.log})
+		NodeName: p.resolve.NodeName, ServiceProxyName: p.resolve.ServiceProxyName, ForDNS: p.dns != nil, Log: p.log})
 	return nil
 }
 
@@ -184,10 +219,15 @@ func (p *proxy) published(s *proxier.Snapshot) {
 func (p *proxy) applied(ctx context.Context, a proxier.Applied) {
 	p.metrics.Applied(a)
 	p.monitor.Applied(a)
+	if a.Err == nil {
+		p.cleanFlows(ctx, a)
+	}
+	if p.dns != nil {
+		p.dns.applied(a)
+	}
 	if a.Err != nil {
 		return
 	}
-	p.cleanFlows(ctx, a)
 	p.ports.Sync(a.Now)
 	p.admin.Applied(a)
 	if a.Prev == nil {

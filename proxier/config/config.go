@@ -36,6 +36,8 @@ type Config struct {
 	AdminSocket string `json:"adminSocket,omitempty"`
 	// IPTablesVariant is "nft" or "legacy", "" for the one that the node uses.
 	IPTablesVariant string `json:"iptablesVariant,omitempty"`
+	// DNS is the resolver in the proxy's own process.
+	DNS DNS `json:"dns"`
 
 	// File is the configuration file that Kube was read from, "" if it came from flags.
 	File string `json:"file,omitempty"`

@@ -107,7 +107,8 @@ func TestCommandLines(t *testing.T) {
 			c.Kube.MetricsBindAddress = ""
 		}},
 		{"ours", []string{"--manifests=/m", "--admin-socket=/s", "--iptables-variant=legacy", "--log-format=json", "--hostname-override=node-1", "--healthz-port=1",
-			"--bind-address=fd00::1"}, func(c *Config) {
+			"--bind-address=fd00::1", "--dns-listen=192.0.2.1,[fd00::1]:53", "--dns-corefile=/c", "--dns-service="}, func(c *Config) {
+			c.DNS = DNS{Listen: "192.0.2.1,[fd00::1]:53", Corefile: "/c"}
 			c.Manifests, c.AdminSocket, c.IPTablesVariant = "/m", "/s", "legacy"
 			c.Kube.Logging.Format = "json"
 			c.Kube.HostnameOverride = "node-1"
@@ -146,7 +147,7 @@ func TestEveryFlagOfKubeProxy(t *testing.T) {
 			t.Errorf("--%s is missing", name)
 		}
 	}
-	for _, name := range []string{"manifests", "admin-socket", "iptables-variant", "log-format"} {
+	for _, name := range []string{"manifests", "admin-socket", "iptables-variant", "log-format", "dns-listen", "dns-corefile", "dns-service"} {
 		if fs.Lookup(name) == nil {
 			t.Errorf("--%s is missing", name)
 		}
@@ -301,6 +302,18 @@ conntrack.udpStreamTimeout: -1ns: must not be negative`},
 		{"cluster cidr unused", func(c *Config) { c.Kube.ClusterCIDR, c.Kube.DetectLocalMode = "x", "NodeCIDR" }, ""},
 		{"log", func(c *Config) { c.Kube.Logging.Format = "xml" }, `logging.format: "xml": must be text or json`},
 		{"two sources", func(c *Config) { c.Manifests, c.Master = "/m", "https://m" }, `--manifests: "/m": excludes --kubeconfig and --master: there is one source of Services`},
+		{"dns", func(c *Config) { c.DNS.Listen = "192.0.2.1, fd00::1" }, ""},
+		{"dns text", func(c *Config) { c.DNS.Listen = "localhost" }, `--dns-listen: "localhost": "localhost" is not IP or IP:port`},
+		{"dns everywhere", func(c *Config) { c.DNS.Listen = "0.0.0.0" }, `--dns-listen: "0.0.0.0": "0.0.0.0" would answer the world: name addresses of the node`},
+		{"dns ports", func(c *Config) { c.DNS.Listen = "192.0.2.1,[fd00::1]:54" }, `--dns-listen: "192.0.2.1,[fd00::1]:54": ports 53 and 54: all addresses must have the same`},
+		{"dns twice", func(c *Config) { c.DNS.Listen = "192.0.2.1,192.0.2.1:53" }, `--dns-listen: "192.0.2.1,192.0.2.1:53": "192.0.2.1:53" is there twice`},
+		{"dns multicast", func(c *Config) { c.DNS.Listen = "224.0.0.251" }, `--dns-listen: "224.0.0.251": "224.0.0.251" is not an address that pods can ask`},
+		{"dns port 0", func(c *Config) { c.DNS.Listen = "192.0.2.1:0" }, `--dns-listen: "192.0.2.1:0": "192.0.2.1:0" has no port`},
+		{"dns loopback", func(c *Config) { c.DNS.Listen = "127.0.0.1" },
+			`--dns-listen: "127.0.0.1:53": pods cannot reach loopback addresses, so no Service can lead there: name another address, or give --dns-service=""`},
+		{"dns loopback alone", func(c *Config) { c.DNS.Listen, c.DNS.Service = "127.0.0.1", "" }, ""},
+		{"dns service", func(c *Config) { c.DNS.Listen, c.DNS.Service = "192.0.2.1", "kube-dns" }, `--dns-service: "kube-dns": must be NAMESPACE/NAME, or empty`},
+		{"dns corefile", func(c *Config) { c.DNS.Corefile = "/c" }, `--dns-corefile: "/c": needs --dns-listen`},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {

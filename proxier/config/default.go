@@ -22,7 +22,7 @@ const defaultMinSync = 100 * time.Millisecond
 
 // Default returns a complete configuration: kube-proxy's defaults, but for minSyncPeriod.
 func Default() Config {
-	var c Config
+	c := Config{DNS: DNS{Service: defaultDNSService}}
 	setDefaults(&c.Kube)
 	return c
 }

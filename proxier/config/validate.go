@@ -67,6 +67,7 @@ func (c *Config) Validate(backends []string) error {
 	e.check(k.ConfigSyncPeriod.Duration > 0, "configSyncPeriod", k.ConfigSyncPeriod.Duration, "must be greater than 0")
 	e.check(k.ClientConnection.Burst >= 0, "clientConnection.burst", k.ClientConnection.Burst, "must not be negative")
 
+	e.dns(&c.DNS)
 	_, err := parseAddr(k.BindAddress)
 	e.check(err == nil, "bindAddress", k.BindAddress, "must be an IP address")
 	e.addrPort("healthzBindAddress", k.HealthzBindAddress)
