@@ -65,6 +65,9 @@ func (w *worker) Answer(q *wire.Query, limit int, out []byte) (int, bool) {
 		if !ok {
 			continue
 		}
+		if len(s.fast[i].outer) > 0 && wire.Rcode(out) != wire.Success && wire.Rcode(out) != wire.NXDomain {
+			return 0, false // an error may be more than they let pass: the log of errors
+		}
 		w.tally.Count(s.workers[w.proto][w.n],
 			&metrics.Query{V6: q.V6, Type: q.Type, DO: q.DO, In: len(q.Msg), Out: n, Rcode: wire.Rcode(out), By: s.fast[i].by})
 		return n, true

@@ -293,10 +293,14 @@ func TestStale(t *testing.T) {
 // says SERVFAIL for the names that it cannot know.
 func TestNotSynced(t *testing.T) {
 	c := newCluster()
-	f := start(t, strings.Replace(fmt.Sprintf(cornerstone, ""), "ttl 30", "ttl 30\nstartup_timeout 10ms", 1), c)
+	text := strings.Replace(fmt.Sprintf(cornerstone, ""), "ttl 30", "ttl 30\nstartup_timeout 10ms", 1)
+	f := start(t, strings.Replace(text, "errors", "errors\nlog . {\nclass error\n}", 1), c)
 	if got := answer(f.ask("web.prod.svc.cluster.local.", dnswire.TypeA)); got != "SERVFAIL" {
 		t.Errorf("before the first state: %s", got)
 	}
+	eventually(t, "a line of log", true, func() bool {
+		return strings.Contains(f.out.String(), `"A IN web.prod.svc.cluster.local. udp 44 false 512" SERVFAIL`)
+	})
 	if code, body := f.fetch("127.0.0.2:0", "/ready"); code != 503 || body != "kubernetes" {
 		t.Errorf("/ready: %d %q", code, body)
 	}

@@ -157,6 +157,9 @@ func TestFastBesideOthers(t *testing.T) {
 	c.set(state(service("web", "10.96.0.1"), service("till", "10.96.0.2")))
 	f := start(t, `.:0 {
 		bind 127.0.0.1
+		log . {
+			class error
+		}
 		hosts {
 			192.0.2.7 till.prod.svc.cluster.local
 			fallthrough
