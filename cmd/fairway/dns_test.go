@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -119,15 +120,10 @@ func (r *resolver) signal(s syscall.Signal) {
 	}
 }
 
-// freePort returns an address of loopback that nobody listens on at the moment.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+// ownAddress is an address of loopback that nobody else has: a port of 127.0.0.1 that is free now may
+// be taken before it is used, or used again.
+func ownAddress(port int) string {
+	return fmt.Sprintf("127.%d.%d.%d:%d", 1+rand.N(250), rand.N(256), 1+rand.N(250), port)
 }
 
 func dnsService(name, ip string) *corev1.Service {
@@ -145,18 +141,19 @@ func writeFile(t *testing.T, path, text string) {
 // TestDNS follows an API server that goes away and comes back: answers go on, the log and a metric
 // say how old they are, and then they are up to date again. The Corefile changes meanwhile.
 func TestDNS(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	api := listwatch.New()
 	if err := api.Set(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, dnsService("web", "10.96.0.10")); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", ownAddress(6443))
 	if err != nil {
 		t.Fatal(err)
 	}
 	url, stop := api.Start(l)
 	defer func() { stop() }()
 	dir := t.TempDir()
-	conf, pidfile, metrics := filepath.Join(dir, "Corefile"), filepath.Join(dir, "pid"), freePort(t)
+	conf, pidfile, metrics := filepath.Join(dir, "Corefile"), filepath.Join(dir, "pid"), ownAddress(9153)
 	text := fmt.Sprintf(".:0 {\n\tbind 127.0.0.1\n\tkubernetes cluster.local {\n\t\tendpoint %s\n\t}\n\tprometheus %s\n}\n", url, metrics)
 	writeFile(t, conf, text)
 	r := startResolver(t, "-conf", conf, "-pidfile", pidfile)
@@ -231,7 +228,7 @@ func TestDNSManifests(t *testing.T) {
 	writeFile(t, filepath.Join(dir, "a.yaml"), "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}\n---\n"+
 		"{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {clusterIP: 10.96.0.10, clusterIPs: [10.96.0.10], ports: [{port: 80}]}}\n")
 	conf := filepath.Join(dir, "Corefile")
-	writeFile(t, conf, ".:0 {\n\tbind 127.0.0.1\n\thealth "+freePort(t)+" {\n\t\tlameduck 1h\n\t}\n\tkubernetes cluster.local\n}\n")
+	writeFile(t, conf, ".:0 {\n\tbind 127.0.0.1\n\thealth "+ownAddress(9153)+" {\n\t\tlameduck 1h\n\t}\n\tkubernetes cluster.local\n}\n")
 	r := startResolver(t, "--conf="+conf, "--manifests", dir)
 	if got := r.lookup("web.shop.svc.cluster.local."); got != "10.96.0.10" {
 		t.Errorf("web is at %s", got)

@@ -160,14 +160,7 @@ func exampleAnswer(q *dnswire.Msg, records map[string][]dnswire.RR, soa dnswire.
 // serveDNS serves a handler over UDP and TCP until the test ends, and returns where.
 func serveDNS(t *testing.T, h dnswire.Handler) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, p := listenBoth(t)
 	for _, s := range []*dnswire.Server{{Listener: l, Handler: h}, {PacketConn: p, Handler: h}} {
 		started, ended := make(chan struct{}), make(chan struct{})
 		s.NotifyStartedFunc = func() { close(started) }
@@ -176,4 +169,22 @@ func serveDNS(t *testing.T, h dnswire.Handler) string {
 		t.Cleanup(func() { _ = s.Shutdown(); <-ended }) // the test is over
 	}
 	return l.Addr().String()
+}
+
+// listenBoth listens on a port that is free for both protocols.
+func listenBoth(t *testing.T) (net.Listener, net.PacketConn) {
+	t.Helper()
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := net.ListenPacket("udp", l.Addr().String())
+		if err == nil {
+			return l, p
+		}
+		l.Close() // another program has the port for UDP
+	}
+	t.Fatal("no port is free for both TCP and UDP")
+	return nil, nil
 }
