@@ -108,7 +108,7 @@ func TestNodeMode(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		resources, args, volumes := []string{"namespaces"}, []string{"--dns-listen=$(HOST_IP)"}, 3
+		resources, args, volumes := []string{"namespaces"}, []string{"--dns-listen=$(HOST_IPS)"}, 3
 		if corefile != "" {
 			resources, args, volumes = append(resources, "pods"), append(args, "--dns-corefile=/etc/fairway-dns/Corefile"), 4
 			if !strings.Contains(files["proxy.yaml"], "name: fairway-dns\n") || !strings.Contains(files["proxy.yaml"], "            pods verified\n") {
@@ -122,7 +122,7 @@ func TestNodeMode(t *testing.T) {
 		if got := c.Args[3:]; !slices.Equal(got, args) {
 			t.Errorf("more args %q, want %q", got, args)
 		}
-		if got := c.Env[len(c.Env)-1]; got.Name != "HOST_IP" || got.ValueFrom.FieldRef.FieldPath != "status.hostIP" {
+		if got := c.Env[len(c.Env)-1]; got.Name != "HOST_IPS" || got.ValueFrom.FieldRef.FieldPath != "status.hostIPs" {
 			t.Errorf("last variable %+v", got)
 		}
 		if got := c.SecurityContext.Capabilities.Add; !slices.Contains(got, "NET_BIND_SERVICE") {
