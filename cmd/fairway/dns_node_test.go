@@ -16,6 +16,11 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairway-lb/fairway/bench/listwatch"
 	"github.com/fairway-lb/fairway/proxier"
 	"github.com/fairway-lb/fairway/proxier/netlab"
 )
@@ -342,5 +347,94 @@ func (s *nodeStage) gateHolds() {
 	}
 	if err := os.Remove(filepath.Join(s.dir, "gate.yaml")); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// TestNodeDNSCluster: with an API server, headless Services and namespaces are known, and a directive
+// may select by labels; the pages of both parts of the process are there, a port that is taken is
+// tried again, and a signal ends both.
+func TestNodeDNSCluster(t *testing.T) {
+	s := newStage(t, "nft")
+	api := listwatch.New()
+	labelled := dnsService("green", "10.96.0.12")
+	labelled.Labels = map[string]string{"colour": "green"}
+	crew := dnsService("crew", corev1.ClusterIPNone)
+	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "crew-1",
+		Labels: map[string]string{discoveryv1.LabelServiceName: "crew", corev1.IsHeadlessService: ""}},
+		AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.244.1.11"}}}}
+	if err := api.Set(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, dnsService("web", "10.96.0.11"), labelled, crew, slice); err != nil {
+		t.Fatal(err)
+	}
+	var url string
+	var taken net.Listener
+	err := s.In(netlab.Node1, func() error {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		var stop func()
+		url, stop = api.Start(l)
+		t.Cleanup(stop)
+		taken, err = net.Listen("tcp", "192.168.10.1:53")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := filepath.Join(t.TempDir(), "Corefile")
+	writeFile(t, conf, ". {\nkubernetes cluster.local {\nttl 7\n}\nprometheus 127.0.0.1:9153\n}\ngreen.test {\nkubernetes green.test {\nlabels colour=green\n}\n}\n")
+	a, err := startAgent(s.Lab, netlab.Node1, s.socket, "--master", url, "--hostname-override", netlab.Node1, "--iptables-variant", "nft",
+		"--conntrack-max-per-core", "0", "--dns-listen", "192.168.10.1", "--dns-corefile", conf, "--dns-service", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		a.kill()
+		if t.Failed() {
+			t.Logf("log of the proxy:\n%s", a.logged())
+		}
+	})
+	s.eventually("the port is taken", "true", func() string { return strconv.FormatBool(strings.Contains(a.logged(), "cannot serve; will try again")) })
+	if err := a.ready(t.Context(), 2); err != nil { // nobody waits for the resolver
+		t.Fatal(err)
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n := &nodeStage{stage: s}
+	for name, want := range map[string]bool{"web.shop.svc.cluster.local.": true, "crew.shop.svc.cluster.local.": true, "green.shop.svc.cluster.local.": true,
+		"web.none.svc.cluster.local.": false, "green.shop.svc.green.test.": true, "web.shop.svc.green.test.": false} {
+		s.eventually(name, strconv.FormatBool(want), func() string {
+			ttl, err := n.ask(demoClient, "udp", "192.168.10.1:53", name)
+			if err != nil {
+				return err.Error()
+			}
+			return strconv.FormatBool(ttl > 0)
+		})
+	}
+	for _, addr := range []string{"127.0.0.1:9153", "127.0.0.1:10249"} {
+		if _, page := s.httpGet(netlab.Node1, addr, "/metrics"); !strings.Contains(page, `coredns_dns_requests_total{family="1",proto="udp",server="dns://192.168.10.1:53"`) {
+			t.Errorf("the page at %s says nothing of queries", addr)
+		}
+	}
+	if err := a.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNodeDNSRefused: what cannot be meant ends the program before it touches anything.
+func TestNodeDNSRefused(t *testing.T) {
+	conf := filepath.Join(t.TempDir(), "Corefile")
+	for _, tc := range []struct{ corefile, flag, want string }{
+		{". {\nnonsense\n}\n", "--dns-listen=192.0.2.1", conf + ":2"},
+		{"example.org:5353 {\nwhoami\n}\n", "--dns-listen=192.0.2.1", "no block of the Corefile serves [192.0.2.1:53]"},
+		{". {\nbind 192.0.2.7\nwhoami\n}\n", "--dns-listen=192.0.2.1", "no block of the Corefile serves [192.0.2.1:53]"},
+		{". {\nwhoami\n}\n", "--dns-listen=::", "would answer the world"},
+	} {
+		writeFile(t, conf, tc.corefile)
+		_, stderr, code := run(t, "proxy", "--manifests", t.TempDir(), tc.flag, "--dns-corefile", conf, "--admin-socket", filepath.Join(t.TempDir(), "s"))
+		if code != 1 || !strings.Contains(stderr, tc.want) {
+			t.Errorf("%s: exit code %d, want 1 and %q in\n%s", tc.flag, code, tc.want, stderr)
+		}
 	}
 }

@@ -61,6 +61,7 @@ func name(text string) *names.Service {
 	s := &names.Service{NamespacedName: proxier.NamespacedName{Namespace: "ns", Name: f[0]}, Kind: names.ClusterIP}
 	if f[1] == "None" {
 		s.Kind = names.Headless
+		s.Slices = []*names.Slice{{Name: "1", Width: 4, Addrs: []byte{10, 244, 1, 11}}}
 	} else {
 		for ip := range strings.SplitSeq(f[1], ",") {
 			s.IPs = append(s.IPs, netip.MustParseAddr(ip))
