@@ -28,11 +28,8 @@ type Size struct {
 	CPU     time.Duration   `json:"cpu"`     // of the subject for one change
 }
 
-const (
-	settle = 5 * time.Second // for garbage of the first sync
-	// limit bounds the wait for a change to be seen.
-	limit = 30 * time.Second
-)
+// limit bounds the wait for a change to be seen.
+const limit = 30 * time.Second
 
 // RunSize measures the subjects that know Kubernetes with a large cluster, one after the other.
 func (o Options) RunSize(ctx context.Context) (sizes []Size, err error) {
@@ -85,7 +82,7 @@ func (o Options) size(ctx context.Context, kind string, objects []runtime.Object
 	}
 	defer s.end()
 	out = Size{Subject: kind, Ready: time.Since(begin)}
-	if err := sleep(ctx, settle); err != nil {
+	if err := sleep(ctx, o.Settle); err != nil {
 		return out, err
 	}
 	if out.Synced, _, err = process.Memory(s.PID()); err != nil {

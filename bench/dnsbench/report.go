@@ -201,13 +201,13 @@ func (r Result) sizes(b *strings.Builder) {
 ## %d Services of %d endpoints
 
 Each server alone, from its start. *Ready* is until the first answer, *synced* the resident memory
-5 s later, *loaded* after %d changes and %s of queries at the highest load, *peak* the most there
+%s later, *loaded* after %d changes and %s of queries at the highest load, *peak* the most there
 ever was. *Change* is from the moment the list/watch server has a new address for one Service until
 an answer shows it; *CPU* what the server uses for one, the questions taken off.
 
 | | ready, ms | synced, MB | loaded, MB | peak, MB | change, ms: p50 | p99 | CPU of a change, µs |
 |---|---|---|---|---|---|---|---|
-`, r.Options.Services, r.Options.Endpoints, r.Options.Changes, r.Options.Duration)
+`, r.Options.Services, r.Options.Endpoints, r.Options.Settle, r.Options.Changes, r.Options.Duration)
 	columns := []struct {
 		format string
 		of     func(Size) float64

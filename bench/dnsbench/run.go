@@ -6,8 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/fairway-lb/fairway/bench/listwatch"
@@ -24,13 +24,15 @@ type Options struct {
 	Rounds   int           `json:"rounds"`
 	Duration time.Duration `json:"duration"` // of one run of dnsperf
 	Subjects []string      `json:"subjects"`
-	Only     string        `json:"-"` // part of the name of the mixes to measure; empty: all
+	Only     string        `json:"-"` // regular expression of the mixes to measure; empty: all
 
 	// Services and Endpoints are the size of the cluster in the measurement of memory and of
 	// changes; that of the loads has 1,000 Services. No Services: no such measurement.
 	Services  int `json:"services"`
 	Endpoints int `json:"endpoints"`
 	Changes   int `json:"changes"`
+	// Settle is how long after the first answer memory is read: garbage of the first sync goes.
+	Settle time.Duration `json:"settle"`
 
 	Env      []string     `json:"-"` // for the programs
 	Progress func(string) `json:"-"`
@@ -115,6 +117,10 @@ func (o Options) start(ctx context.Context, kind string, api *listwatch.Server, 
 
 // Run measures the loads: every subject in turn, round after round.
 func (o Options) Run(ctx context.Context) (samples []Sample, err error) {
+	only, err := regexp.Compile(o.Only)
+	if err != nil {
+		return nil, err
+	}
 	c := cluster{services: 1000, endpoints: 2, sets: 50}
 	objects := c.objects()
 	api := listwatch.New()
@@ -142,7 +148,7 @@ func (o Options) Run(ctx context.Context) (samples []Sample, err error) {
 	}
 	for round := range o.Rounds {
 		for i, m := range c.mixes() {
-			if !strings.Contains(m.Name, o.Only) {
+			if !only.MatchString(m.Name) {
 				continue
 			}
 			file := filepath.Join(dir, fmt.Sprint(i))
