@@ -3,8 +3,10 @@
 // by a Slow handler, elsewhere.
 //
 // UDP: each worker has a socket of its own (SO_REUSEPORT: the kernel spreads clients over them),
-// a thread, and buffers for a batch. It receives what is there in one system call, answers, and
-// sends all replies in one. There is no goroutine per query and nothing is allocated.
+// a goroutine, and buffers for a batch. It receives what is there in one system call, answers, and
+// sends all replies in one. There is no goroutine per query and nothing is allocated. It waits in
+// Go's poller and not in the system call: measured at 4,000 queries a second that takes 22 us of
+// CPU for each instead of 50, at 100,000 4.7 instead of 6.0 (two cores, loopback).
 //
 // TCP: a goroutine for each connection, which answers in place too. Connections are limited in
 // all and by client, have deadlines for each read and write, and queries on one may be answered

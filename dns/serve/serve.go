@@ -64,6 +64,10 @@ type Options struct {
 	Fast func(p Proto, worker int) wire.Fast
 	Slow Slow
 
+	// Clients, if set, says who may ask. Others get nothing: their datagrams are not read any further,
+	// their connections closed. It is called for every message, at the same time by all workers.
+	Clients func(netip.Addr) bool
+
 	Workers int // UDP sockets: GOMAXPROCS
 	MaxUDP  int // largest reply over UDP in bytes, whatever the client says: 1232
 

@@ -11,6 +11,7 @@ type Stats struct {
 	Queries  [2][wire.NumVerdicts]uint64 // messages by Proto and verdict
 	Slow     [2]uint64                   // of these, handed to the pool, by Proto
 	Lost     uint64                      // queries over UDP that the kernel dropped: too many were waiting
+	Strange  uint64                      // datagrams and connections of clients that may not ask
 	Unsent   uint64                      // replies over UDP that the kernel did not take
 	Panics   uint64                      // of wire.Fast
 	Conns    int                         // TCP connections now
@@ -23,14 +24,14 @@ type Stats struct {
 
 // A tally is what one batch counts; it belongs to one goroutine.
 type tally struct {
-	verdicts             [wire.NumVerdicts]uint64
-	slow, unsent, panics uint64
+	verdicts                      [wire.NumVerdicts]uint64
+	slow, strange, unsent, panics uint64
 }
 
 // counters are the sum of the tallies of a worker, for others to read.
 type counters struct {
-	verdicts             [wire.NumVerdicts]atomic.Uint64
-	slow, unsent, panics atomic.Uint64
+	verdicts                      [wire.NumVerdicts]atomic.Uint64
+	slow, strange, unsent, panics atomic.Uint64
 }
 
 // publish adds a tally and clears it.
@@ -44,6 +45,7 @@ func (c *counters) publish(t *tally) {
 		add(&c.verdicts[v], t.verdicts[v])
 	}
 	add(&c.slow, t.slow)
+	add(&c.strange, t.strange)
 	add(&c.unsent, t.unsent)
 	add(&c.panics, t.panics)
 	*t = tally{}
@@ -54,6 +56,7 @@ func (c *counters) addTo(s *Stats, p Proto) {
 		s.Queries[p][v] += c.verdicts[v].Load()
 	}
 	s.Slow[p] += c.slow.Load()
+	s.Strange += c.strange.Load()
 	s.Unsent += c.unsent.Load()
 	s.Panics += c.panics.Load()
 }

@@ -35,6 +35,7 @@ type tcpServer struct {
 	unsent  atomic.Int64 // bytes of replies that wait for their clients
 	evicted atomic.Uint64
 	refused atomic.Uint64
+	strange atomic.Uint64
 	total   atomic.Uint64
 	late    atomic.Uint64
 	abused  atomic.Uint64
@@ -147,6 +148,11 @@ func (s *tcpServer) acceptRest() {
 // one that asked nothing for longest has to go.
 func (s *tcpServer) admit(nc *net.TCPConn) {
 	s.total.Add(1)
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); s.o.Clients != nil && (!ok || !s.o.Clients(a.AddrPort().Addr().Unmap())) {
+		s.strange.Add(1)
+		nc.Close()
+		return
+	}
 	c, err := newConn(s, nc)
 	if err != nil {
 		nc.Close()
@@ -244,5 +250,6 @@ func (s *tcpServer) addTo(st *Stats) {
 	st.Conns = s.open.Len()
 	s.mu.Unlock()
 	st.Accepted, st.Refused, st.Evicted = s.total.Load(), s.refused.Load(), s.evicted.Load()
+	st.Strange += s.strange.Load()
 	st.TimedOut, st.Abused = s.late.Load(), s.abused.Load()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -16,20 +17,19 @@ import (
 // batch is how many datagrams are received, and sent, with one system call.
 const batch = 64
 
-// A worker is one UDP socket, and one thread that answers what comes.
+// A worker is one UDP socket, and one goroutine that answers what comes.
 type worker struct {
-	sock   *socket
-	o      *Options
-	ctx    context.Context // of slow queries
-	fast   wire.Fast
-	timed  Timed
-	ending atomic.Bool
-	slow   sync.WaitGroup // queries of this socket that are in the pool
-	stats  counters
+	sock  *socket
+	o     *Options
+	ctx   context.Context // of slow queries
+	fast  wire.Fast
+	timed Timed
+	slow  sync.WaitGroup // queries of this socket that are in the pool
+	stats counters
 
 	overflow atomic.Uint64 // what the socket had dropped when run ended
 
-	// What follows belongs to the thread.
+	// What follows belongs to the goroutine.
 	q     wire.Query
 	next  int // of the batch: which message is answered
 	ready int // of the batch: how many replies wait to be sent
@@ -84,28 +84,37 @@ func (w *worker) run() {
 		w.overflow.Store(w.sock.overflowed())
 		w.sock.release()
 	}()
-	flags := unix.MSG_WAITFORONE
-	for {
-		n, e := w.sock.recv(w.in[:], flags)
-		if n > 0 {
-			w.serve(n)
-		}
-		switch {
-		case w.ending.Load() && e == unix.EAGAIN:
-			return // the queue is empty
-		case w.ending.Load():
-			flags = unix.MSG_DONTWAIT
-		case e != 0 && e != unix.EINTR:
-			time.Sleep(time.Millisecond) // the kernel is short of memory
-		}
+	var n int
+	var e syscall.Errno
+	read := func(uintptr) bool {
+		n, e = w.sock.recv(w.in[:])
+		return e != unix.EAGAIN
+	}
+	for w.sock.raw.Read(read) == nil {
+		w.received(n, e)
+	}
+	// Told to stop: what is queued is the rest.
+	for e = 0; e != unix.EAGAIN; {
+		n, e = w.sock.recv(w.in[:])
+		w.received(n, e)
 	}
 }
 
-// stop makes run return once the queue is empty. The wake-up looks like a message from nobody.
+// received serves a batch, or passes over an error: the kernel is short of memory, or tells of an
+// earlier reply.
+func (w *worker) received(n int, e syscall.Errno) {
+	switch {
+	case n > 0:
+		w.serve(n)
+	case e != unix.EAGAIN && e != unix.EINTR:
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// stop makes run return once the queue is empty.
 func (w *worker) stop() {
-	w.ending.Store(true)
 	w.sock.detach()
-	_ = unix.Shutdown(w.sock.fd, unix.SHUT_RD)
+	_ = w.sock.file.SetReadDeadline(time.Unix(1, 0))
 }
 
 // serve answers the first n messages of the batch.
@@ -148,8 +157,9 @@ func (w *worker) answerAll(n int) {
 // or none yet.
 func (w *worker) answer(i int) int {
 	m := &w.in[i]
-	if m.hdr.Namelen == 0 {
-		return 0 // nobody: the wake-up by stop
+	if w.o.Clients != nil && !w.o.Clients(addrPort(&w.peers[i]).Addr()) {
+		w.count.strange++
+		return 0
 	}
 	msg, out := w.queries[i][:m.n], w.replies[w.ready]
 	v := w.q.Parse(msg)

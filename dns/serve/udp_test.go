@@ -18,7 +18,7 @@ import (
 	"github.com/fairway-lb/fairway/dns/wire"
 )
 
-// bench is a worker without a thread: batches are put into its buffers by hand. What it sends goes
+// bench is a worker without its goroutine: batches are put into its buffers by hand. What it sends goes
 // to a socket that nobody reads.
 func bench(t testing.TB, o Options) *worker {
 	t.Helper()
@@ -205,9 +205,9 @@ func TestCloseAnswers(t *testing.T) {
 	for id := range uint16(queued) {
 		send(2+id, "www.example.")
 	}
-	closed := make(chan struct{})
-	go func() { shut(t, l); close(closed) }()
-	until(t, "the listener closes", l.udp[0].ending.Load)
+	done := make(chan struct{})
+	go func() { shut(t, l); close(done) }()
+	until(t, "the listener closes", func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.state == closed })
 	close(hold)
 	got := map[uint16]bool{}
 	for range queued + 1 {
@@ -218,7 +218,7 @@ func TestCloseAnswers(t *testing.T) {
 		got[m.Id] = true
 	}
 	select {
-	case <-closed:
+	case <-done:
 		t.Error("closed with a query in work")
 	default:
 	}
@@ -226,7 +226,7 @@ func TestCloseAnswers(t *testing.T) {
 	if m, err := receive(c); err != nil || m.Id != 0 || len(got) != queued+1 {
 		t.Errorf("the slow one: %v, %v; %d others", m, err, len(got))
 	}
-	<-closed
+	<-done
 }
 
 // TestLost: what the kernel drops is counted, before and after Close.
