@@ -16,8 +16,13 @@ func skipName(msg []byte, off int) int {
 		case c == 0:
 			return off + 1
 		case c >= 0xc0:
-			// RFC 9267: a pointer must go back, and then it cannot make a loop.
-			if off+2 > len(msg) || int(binary.BigEndian.Uint16(msg[off:]))&maxPointer >= start {
+			// RFC 9267: a pointer must go back, and then it cannot make a loop. There are no names
+			// in the header, which changes with every reply.
+			if off+2 > len(msg) {
+				return -1
+			}
+			to := int(binary.BigEndian.Uint16(msg[off:])) & maxPointer
+			if to >= start || to < HeaderLen {
 				return -1
 			}
 			return off + 2
@@ -80,7 +85,8 @@ type Packed struct {
 	ttls []uint16 // offsets of the TTLs in msg
 }
 
-// Pack makes a Packed of a whole message, of which it keeps a copy. An OPT record is left out; nothing
+// Pack makes a Packed of a whole message, of which it keeps a copy. The data of records are not
+// looked at: it is for messages that this process has packed. An OPT record is left out; nothing
 // may follow it.
 func Pack(msg []byte) (*Packed, error) {
 	if len(msg) > 0xffff {
