@@ -17,7 +17,7 @@ import (
 	"github.com/fairway-lb/fairway/bench/nameserver"
 )
 
-var changesFlag = flag.Int("changes", 200, "random changes of the objects of a real API server")
+var changesFlag = flag.Int("changes", 1000, "random changes of the objects of a real API server")
 
 // patience bounds the wait for a change to be seen. It takes milliseconds on a machine that does
 // nothing else.
