@@ -28,6 +28,7 @@ type nodeSettings struct {
 	addrs    []netip.AddrPort // where to listen, all with one port; none: there is no resolver
 	corefile string           // a path; "": nodeCorefile
 	service  proxier.NamespacedName
+	clients  []netip.Prefix // who may ask beside pods and the node
 }
 
 // nodeCorefile is kubeadm's without the pages, whose ports on a node are other programs': the
@@ -74,6 +75,7 @@ type nodeDNS struct {
 
 	zone      string // the cluster's, to ask for
 	gate      *node.Gate
+	filter    *node.Clients
 	server    atomic.Pointer[server.Server]
 	inForce   proxier.Feed // what the kernel does
 	standing  atomic.Bool  // the store leads the Service here
@@ -84,7 +86,7 @@ type nodeDNS struct {
 // newNodeDNS returns a resolver that does nothing yet. It fails if its Corefile cannot be used.
 func newNodeDNS(s settings, store *watch.Store, log *slog.Logger) (*nodeDNS, error) {
 	d := &nodeDNS{nodeSettings: s.dns, manifests: s.manifests, client: s.client, store: store, log: log,
-		zone: ".", gate: node.NewGate(node.Patience, log), stopWatch: func() {}}
+		zone: ".", gate: node.NewGate(node.Patience, log), filter: node.NewClients(s.dns.addrs, s.dns.clients, log), stopWatch: func() {}}
 	cfg, err := d.load()
 	if err != nil {
 		return nil, err
@@ -163,7 +165,7 @@ func (d *nodeDNS) newSource(k *corefile.Kubernetes) (names.Source, func(context.
 func (d *nodeDNS) run(ctx context.Context, hardFail bool) error {
 	for {
 		s := server.New(server.Options{Load: d.load, NewSource: d.newSource, Out: os.Stderr, Quiet: true, Log: d.log,
-			Version: versionString(), Workers: min(nodeWorkers, runtime.GOMAXPROCS(0))})
+			Version: versionString(), Clients: d.filter.Allowed, Workers: min(nodeWorkers, runtime.GOMAXPROCS(0))})
 		d.server.Store(s)
 		err := s.Run(ctx)
 		switch {

@@ -74,9 +74,12 @@ func dnsQuestion(id uint16, name string) []byte {
 	return append(msg, 0, 0, 1, 0, 1)
 }
 
+// exchangeTime bounds a question.
+const exchangeTime = 5 * time.Second
+
 // exchange asks over a connection, and returns the TTL of the first answer; 0 if there is none.
 func exchange(c net.Conn, stream bool, name string) (ttl int, err error) {
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(exchangeTime)); err != nil {
 		return 0, err
 	}
 	id := uint16(rand.Uint32())
@@ -383,7 +386,7 @@ func TestNodeDNSCluster(t *testing.T) {
 	}
 	conf := filepath.Join(t.TempDir(), "Corefile")
 	writeFile(t, conf, ". {\nkubernetes cluster.local {\nttl 7\n}\nprometheus 127.0.0.1:9153\n}\ngreen.test {\nkubernetes green.test {\nlabels colour=green\n}\n}\n")
-	a, err := startAgent(s.Lab, netlab.Node1, s.socket, "--master", url, "--hostname-override", netlab.Node1, "--iptables-variant", "nft",
+	a, err := startAgent(s.Lab, netlab.Node1, s.socket, "--master", url, "--hostname-override", netlab.Node1, "--cluster-cidr", "10.244.0.0/16", "--iptables-variant", "nft",
 		"--conntrack-max-per-core", "0", "--dns-listen", "192.168.10.1", "--dns-corefile", conf, "--dns-service", "")
 	if err != nil {
 		t.Fatal(err)
@@ -402,6 +405,7 @@ func TestNodeDNSCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := &nodeStage{stage: s}
+	s.strangers(n)
 	for name, want := range map[string]bool{"web.shop.svc.cluster.local.": true, "crew.shop.svc.cluster.local.": true, "green.shop.svc.cluster.local.": true,
 		"web.none.svc.cluster.local.": false, "green.shop.svc.green.test.": true, "web.shop.svc.green.test.": false} {
 		s.eventually(name, strconv.FormatBool(want), func() string {
@@ -419,6 +423,32 @@ func TestNodeDNSCluster(t *testing.T) {
 	}
 	if err := a.stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// strangers checks that clients outside of the cluster get nothing from the node's resolver, over UDP
+// or TCP, and that they are counted.
+func (s *stage) strangers(n *nodeStage) {
+	s.t.Helper()
+	const at, name = "192.168.10.1:53", "web.shop.svc.cluster.local."
+	s.eventually("a pod asks", "7", func() string {
+		ttl, err := n.ask(demoClient, "udp", at, name)
+		if err != nil {
+			return err.Error()
+		}
+		return strconv.Itoa(ttl)
+	})
+	for _, network := range []string{"udp", "tcp"} {
+		if ttl, err := n.ask(netlab.Outside, network, at, name); err == nil {
+			s.t.Errorf("outside is answered over %s: TTL %d", network, ttl)
+		}
+		if _, err := n.ask(netlab.Node1, network, at, name); err != nil {
+			s.t.Errorf("the node itself, over %s: %v", network, err)
+		}
+	}
+	_, page := s.httpGet(netlab.Node1, "127.0.0.1:10249", "/metrics")
+	if !strings.Contains(page, `fairway_dns_drops_total{reason="client"} 2`) {
+		s.t.Error("the page of metrics does not count 2 strangers")
 	}
 }
 

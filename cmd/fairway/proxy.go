@@ -132,7 +132,7 @@ func settingsOf(c config.Config) settings {
 		healthz:     k.HealthzBindAddress, metrics: k.MetricsBindAddress,
 		bindHardFail: k.BindAddressHardFail, profiling: k.EnableProfiling,
 		oomScoreAdj: int(*k.OOMScoreAdj), configz: k,
-		dns: nodeSettings{addrs: c.DNS.Addrs(), corefile: c.DNS.Corefile},
+		dns: nodeSettings{addrs: c.DNS.Addrs(), corefile: c.DNS.Corefile, clients: c.DNS.ClientCIDRs()},
 	}
 	s.dns.service.Namespace, s.dns.service.Name = c.DNS.ServiceName()
 	if a := c.BindAddress(); a.IsValid() {

@@ -146,6 +146,7 @@ func (p *proxy) run(ctx context.Context) error {
 	if p.dns != nil {
 		loop.Applying = p.dns.gate.Applying
 		g.Go(func() error { return p.dns.run(ctx, p.bindHardFail) })
+		part(func(ctx context.Context) { p.dns.filter.Follow(ctx, &p.dns.inForce) })
 		if p.dns.service.Name != "" {
 			p.dns.watch(ctx)
 		}

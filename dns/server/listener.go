@@ -36,6 +36,7 @@ func (s *Server) listen(addr netip.AddrPort, t corefile.Timeouts) (*listener, er
 	l.Listener, err = serve.Listen(addr, serve.Options{
 		Fast:         func(p serve.Proto, n int) wire.Fast { return &worker{l: l, proto: metrics.Proto(p), n: n} },
 		Slow:         l.slow,
+		Clients:      s.o.Clients,
 		Workers:      s.o.Workers,
 		MaxUDP:       maxUDP,
 		Pool:         s.pool,

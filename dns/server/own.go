@@ -98,7 +98,7 @@ func (d *drops) Collect(ch chan<- prometheus.Metric) {
 	}
 	sum.shed = d.s.pool.Shed()
 	for reason, n := range map[string]uint64{
-		"shed": sum.shed, "socket full": sum.lost, "malformed": sum.malformed, "unsent": sum.unsent, "connections refused": sum.refused,
+		"shed": sum.shed, "socket full": sum.lost, "malformed": sum.malformed, "client": sum.strange, "unsent": sum.unsent, "connections refused": sum.refused,
 		"connections evicted": sum.evicted, "connections timed out": sum.timedOut, "connections abused": sum.abused,
 	} {
 		ch <- prometheus.MustNewConstMetric(d.desc, prometheus.CounterValue, float64(n), reason)
@@ -107,7 +107,7 @@ func (d *drops) Collect(ch chan<- prometheus.Metric) {
 
 // dropCounts are what drops shows.
 type dropCounts struct {
-	shed, lost, malformed, unsent, refused, evicted, timedOut, abused uint64
+	shed, lost, malformed, strange, unsent, refused, evicted, timedOut, abused uint64
 }
 
 func (c *dropCounts) add(s serve.Stats) {
@@ -115,6 +115,7 @@ func (c *dropCounts) add(s serve.Stats) {
 		c.malformed += q[wire.BadForm] + q[wire.BadOpcode] + q[wire.BadVersion] + q[wire.Drop]
 	}
 	c.lost += s.Lost
+	c.strange += s.Strange
 	c.unsent += s.Unsent
 	c.refused += s.Refused
 	c.evicted += s.Evicted

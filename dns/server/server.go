@@ -37,6 +37,9 @@ type Options struct {
 	Version string
 	// Metrics are shown beside the server's own, which are all made anew for each Server.
 	Metrics []prometheus.Collector
+	// Clients, if set, says who may ask; others get nothing. It must be quick, and safe for concurrent
+	// use.
+	Clients func(netip.Addr) bool
 	// Workers is how many workers each listener has; 0 means GOMAXPROCS.
 	Workers int
 	// StaleAfter is how long a source must be out of contact before the log says so; 0 means 5 s.

@@ -107,8 +107,8 @@ func TestCommandLines(t *testing.T) {
 			c.Kube.MetricsBindAddress = ""
 		}},
 		{"ours", []string{"--manifests=/m", "--admin-socket=/s", "--iptables-variant=legacy", "--log-format=json", "--hostname-override=node-1", "--healthz-port=1",
-			"--bind-address=fd00::1", "--dns-listen=192.0.2.1,[fd00::1]:53", "--dns-corefile=/c", "--dns-service="}, func(c *Config) {
-			c.DNS = DNS{Listen: "192.0.2.1,[fd00::1]:53", Corefile: "/c"}
+			"--bind-address=fd00::1", "--dns-listen=192.0.2.1,[fd00::1]:53", "--dns-corefile=/c", "--dns-service=", "--dns-clients=10.0.0.0/8"}, func(c *Config) {
+			c.DNS = DNS{Listen: "192.0.2.1,[fd00::1]:53", Corefile: "/c", Clients: "10.0.0.0/8"}
 			c.Manifests, c.AdminSocket, c.IPTablesVariant = "/m", "/s", "legacy"
 			c.Kube.Logging.Format = "json"
 			c.Kube.HostnameOverride = "node-1"
@@ -147,7 +147,7 @@ func TestEveryFlagOfKubeProxy(t *testing.T) {
 			t.Errorf("--%s is missing", name)
 		}
 	}
-	for _, name := range []string{"manifests", "admin-socket", "iptables-variant", "log-format", "dns-listen", "dns-corefile", "dns-service"} {
+	for _, name := range []string{"manifests", "admin-socket", "iptables-variant", "log-format", "dns-listen", "dns-corefile", "dns-service", "dns-clients"} {
 		if fs.Lookup(name) == nil {
 			t.Errorf("--%s is missing", name)
 		}
@@ -313,6 +313,7 @@ conntrack.udpStreamTimeout: -1ns: must not be negative`},
 			`--dns-listen: "127.0.0.1:53": pods cannot reach loopback addresses, so no Service can lead there: name another address, or give --dns-service=""`},
 		{"dns loopback alone", func(c *Config) { c.DNS.Listen, c.DNS.Service = "127.0.0.1", "" }, ""},
 		{"dns service", func(c *Config) { c.DNS.Listen, c.DNS.Service = "192.0.2.1", "kube-dns" }, `--dns-service: "kube-dns": must be NAMESPACE/NAME, or empty`},
+		{"dns clients", func(c *Config) { c.DNS.Clients = "10.0.0.0/8,x" }, `--dns-clients: "x": must be a CIDR, such as 10.0.0.0/8 or fd00::/48`},
 		{"dns corefile", func(c *Config) { c.DNS.Corefile = "/c" }, `--dns-corefile: "/c": needs --dns-listen`},
 	}
 	for _, tc := range tests {

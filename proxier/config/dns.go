@@ -18,6 +18,8 @@ type DNS struct {
 	// Service is namespace/name of the Service that pods have their nameserver's address from, ""
 	// for none: it leads to this resolver while it answers.
 	Service string `json:"service,omitempty"`
+	// Clients are the CIDRs of those who may ask beside pods and the node itself, with a comma between.
+	Clients string `json:"clients,omitempty"`
 }
 
 const (
@@ -35,6 +37,16 @@ func (d *DNS) Addrs() []netip.AddrPort {
 func (d *DNS) ServiceName() (namespace, name string) {
 	namespace, name, _ = strings.Cut(d.Service, "/")
 	return namespace, name
+}
+
+// ClientCIDRs returns who else may ask.
+func (d *DNS) ClientCIDRs() (out []netip.Prefix) {
+	for _, text := range splitList(d.Clients) {
+		if p, err := parseCIDR(text); err == nil { // Validate reports errors
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 func (d *DNS) addrs() (out []netip.AddrPort, err error) {
@@ -73,6 +85,9 @@ func (e *checker) dns(d *DNS) {
 	}
 	e.check(err == nil, "--dns-listen", d.Listen, msg)
 	e.check(d.Corefile == "" || d.Listen != "", "--dns-corefile", d.Corefile, "needs --dns-listen")
+	for _, text := range splitList(d.Clients) {
+		e.cidr("--dns-clients", text)
+	}
 	if d.Service == "" || len(list) == 0 {
 		return
 	}

@@ -28,7 +28,7 @@ type syncFlags struct{ period, minPeriod time.Duration }
 // kube-proxy.
 var withFile = []string{
 	"config", "master", "hostname-override", "cleanup", "init-only", "write-config-to", // kube-proxy's
-	"manifests", "admin-socket", "iptables-variant", "log-format", "dns-listen", "dns-corefile", "dns-service", // ours
+	"manifests", "admin-socket", "iptables-variant", "log-format", "dns-listen", "dns-corefile", "dns-service", "dns-clients", // ours
 	"help", "version",
 }
 
@@ -54,6 +54,7 @@ func (f *Flags) addOwn() {
 	fs.StringVar(&f.c.DNS.Listen, "dns-listen", "", "answer DNS queries too, at these addresses of the node: IP or IP:port, with commas between")
 	fs.StringVar(&f.c.DNS.Corefile, "dns-corefile", "", "configuration of the resolver; empty: cluster.local from the cluster, the rest from /etc/resolv.conf")
 	fs.StringVar(&f.c.DNS.Service, "dns-service", f.c.DNS.Service, "NAMESPACE/NAME of the Service whose port 53 leads to --dns-listen while the resolver answers; empty: none")
+	fs.StringVar(&f.c.DNS.Clients, "dns-clients", "", "CIDRs of clients that may ask at --dns-listen, beside pods and the node itself")
 	fs.StringVar(&f.logFormat, "log-format", "", "text or json")
 	fs.Var((*modeFlag)(&f.c.Kube.Mode), "proxy-mode", "backend: iptables, ipvs or ebpf; empty means iptables")
 }

@@ -1,0 +1,105 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/fairway-lb/fairway/proxier"
+)
+
+// Clients tells who may ask a node's resolver: pods, as the proxy recognises them by their addresses,
+// the node itself, and whom the configuration names. Where pods have no known range, in a family or
+// at all, nobody of that family is a stranger. It is safe for concurrent use.
+type Clients struct {
+	more  []netip.Prefix
+	asked [2]bool // IPv4, IPv6: the resolver listens
+	log   *slog.Logger
+	known atomic.Pointer[insiders]
+}
+
+// insiders are what the answer depends on. They do not change.
+type insiders struct {
+	ranges []netip.Prefix
+	open   [2]bool // IPv4, IPv6: anyone
+	local  map[netip.Addr]bool
+}
+
+// NewClients returns Clients that let in, until [Clients.Follow] knows pods, the node itself and those
+// whose addresses are in more. Addrs are where the resolver listens. Nil for log means slog.Default.
+func NewClients(addrs []netip.AddrPort, more []netip.Prefix, log *slog.Logger) *Clients {
+	if log == nil {
+		log = slog.Default()
+	}
+	c := &Clients{more: more, log: log}
+	for _, a := range addrs {
+		c.asked[family(a.Addr())] = true
+	}
+	c.known.Store(&insiders{ranges: more, local: localAddrs()})
+	return c
+}
+
+// localInterval is how often the node's own addresses are looked up.
+const localInterval = 5 * time.Second
+
+// Follow learns the pods' range from the snapshots of feed, and the node's own addresses, until ctx is
+// done.
+func (c *Clients) Follow(ctx context.Context, feed *proxier.Feed) {
+	quiet := [2]bool{!c.asked[0], !c.asked[1]}
+	for {
+		s, changed := feed.Current()
+		if s != nil {
+			k := &insiders{ranges: slices.Concat(c.more, s.Node.Pods.Prefixes), local: localAddrs()}
+			for i, name := range []string{"IPv4", "IPv6"} {
+				k.open[i] = len(s.Node.Pods.For(i == 1).Prefixes) == 0
+				if k.open[i] && !quiet[i] {
+					quiet[i] = true
+					c.log.Warn("anyone may ask the node's resolver: the range of the pods is not known", "family", name)
+				}
+			}
+			c.known.Store(k)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-time.After(localInterval):
+		}
+	}
+}
+
+// Allowed reports whether a may ask.
+func (c *Clients) Allowed(a netip.Addr) bool {
+	k := c.known.Load()
+	return k.open[family(a)] || a.IsLoopback() ||
+		slices.ContainsFunc(k.ranges, func(p netip.Prefix) bool { return p.Contains(a) }) || k.local[a.WithZone("")]
+}
+
+// family is 0 for IPv4 and 1 for IPv6.
+func family(a netip.Addr) int {
+	if a.Is6() {
+		return 1
+	}
+	return 0
+}
+
+// localAddrs returns the addresses of this network namespace.
+func localAddrs() map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return out
+	}
+	for _, a := range list {
+		if n, ok := a.(*net.IPNet); ok {
+			if a, ok := netip.AddrFromSlice(n.IP); ok {
+				out[a.Unmap()] = true
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,55 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fairway-lb/fairway/proxier"
+)
+
+// TestClients: pods, the node and those who are named may ask; nobody else, where it is known who pods
+// are.
+func TestClients(t *testing.T) {
+	var log bytes.Buffer
+	listen := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:53"), netip.MustParseAddrPort("[fd00::1]:53")}
+	c := NewClients(listen, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, slog.New(slog.NewTextHandler(&log, nil)))
+	expect := func(when, text string, want bool) {
+		t.Helper()
+		if got := c.Allowed(netip.MustParseAddr(text)); got != want {
+			t.Errorf("%s: %s may ask: %v, want %v", when, text, got, want)
+		}
+	}
+	var own string
+	for a := range localAddrs() {
+		own = a.String() // loopback at least
+	}
+	for text, want := range map[string]bool{"10.244.1.1": false, "198.51.100.1": false, "192.0.2.7": true, own: true, "127.0.0.1": true, "2001:db8::1": false} {
+		expect("at first", text, want)
+	}
+	feed := new(proxier.Feed)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); c.Follow(ctx, feed) }()
+	feed.Publish(&proxier.Snapshot{Node: &proxier.Node{Pods: proxier.PodMatch{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}}})
+	for deadline := time.Now().Add(patience); !c.Allowed(netip.MustParseAddr("10.244.1.1")); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("pods may not ask")
+		}
+	}
+	for text, want := range map[string]bool{"10.244.1.1": true, "198.51.100.1": false, "192.0.2.7": true, own: true, "2001:db8::1": true} {
+		expect("pods of IPv4 are known", text, want)
+	}
+	cancel()
+	<-done
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "family=IPv6") {
+		t.Errorf("log, want a line for IPv6:\n%s", got)
+	}
+	if n := testing.AllocsPerRun(100, func() { c.Allowed(netip.AddrFrom4([4]byte{198, 51, 100, 1})) }); n != 0 {
+		t.Errorf("%v allocations for a question", n)
+	}
+}
