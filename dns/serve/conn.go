@@ -32,6 +32,7 @@ type conn struct {
 	place  *list.Element // guarded by tcpServer.mu
 
 	inWork atomic.Int32 // slow queries; decreased under mu
+	gone   atomic.Bool  // evicted: what it asked is not answered any more
 
 	mu       sync.Mutex
 	change   sync.Cond // of inWork, pending, flushing, err
@@ -139,13 +140,15 @@ func (c *conn) end(err error) {
 	c.nc.Close()
 	c.s.mu.Lock()
 	c.s.forget(c)
+	c.s.alive--
+	c.s.ended.Signal()
 	c.s.mu.Unlock()
 }
 
 // answerAll answers the whole queries in buf and returns how many bytes they were.
 func (c *conn) answerAll(buf []byte) (used int, err error) {
 	for {
-		n, full, err := c.answerSome(buf[used:])
+		n, why, err := c.answerSome(buf[used:])
 		used += n
 		if n > 0 {
 			c.s.asked(c)
@@ -153,7 +156,7 @@ func (c *conn) answerAll(buf []byte) (used int, err error) {
 		if err == nil {
 			err = c.flush()
 		}
-		if err != nil || !full {
+		if err != nil || why == noMore {
 			return used, err
 		}
 		c.mu.Lock()
@@ -164,26 +167,42 @@ func (c *conn) answerAll(buf []byte) (used int, err error) {
 	}
 }
 
-// answerSome answers queries until there is no whole one, or, with full true, until too many slow
-// ones are in work.
-func (c *conn) answerSome(buf []byte) (used int, full bool, err error) {
+// A pause is why answerSome stopped.
+type pause uint8
+
+const (
+	noMore  pause = iota // there is no other whole query
+	tooSlow              // too many slow queries are in work
+	turn                 // others shall have the lane
+)
+
+var errEvicted = errors.New("read query: the connection had to make room")
+
+// answerSome answers queries until there is no whole one, or until it has had its turn: no
+// connection keeps those waiting that share its lane.
+func (c *conn) answerSome(buf []byte) (used int, why pause, err error) {
 	l := c.lane
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if c.gone.Load() {
+		return 0, noMore, errEvicted
+	}
 	var start time.Time
 	if l.timed != nil {
 		start = time.Now()
 	}
 	ready := 0
-	for {
+	for err == nil && ready <= enough {
 		size, msg, ok := frame(buf[used:])
 		if size > c.s.o.MaxQuery {
 			err = errAbused
-		}
-		if !ok || err != nil {
 			break
 		}
-		if full = int(c.inWork.Load()) >= c.s.o.MaxPipeline; full {
+		if !ok {
+			break
+		}
+		if int(c.inWork.Load()) >= c.s.o.MaxPipeline {
+			why = tooSlow
 			break
 		}
 		var n int
@@ -192,10 +211,9 @@ func (c *conn) answerSome(buf []byte) (used int, full bool, err error) {
 			ready += n + 2
 		}
 		used += size + 2
-		if ready > enough && err == nil {
-			err = c.send(l.out[:ready])
-			ready = 0
-		}
+	}
+	if ready > enough {
+		why = turn
 	}
 	if ready > 0 {
 		err = errors.Join(err, c.send(l.out[:ready]))
@@ -204,7 +222,7 @@ func (c *conn) answerSome(buf []byte) (used int, full bool, err error) {
 		l.timed.Done(time.Since(start))
 	}
 	l.stats.publish(&l.count)
-	return used, full, err
+	return used, why, err
 }
 
 // frame returns the announced size of the first message in buf, and the message if it is whole.

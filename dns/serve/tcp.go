@@ -30,7 +30,9 @@ type tcpServer struct {
 	mu      sync.Mutex
 	open    list.List // of *conn; those that asked last are in front
 	clients map[netip.Addr]int
-	lane    int // of the next connection
+	alive   int       // connections with a goroutine, those that were evicted among them
+	ended   sync.Cond // alive has become smaller
+	lane    int       // of the next connection
 
 	unsent  atomic.Int64 // bytes of replies that wait for their clients
 	evicted atomic.Uint64
@@ -71,6 +73,7 @@ const (
 
 func bindTCP(addr netip.AddrPort, o *Options, ctx context.Context) (*tcpServer, error) {
 	s := &tcpServer{o: o, ctx: ctx, clients: map[netip.Addr]int{}}
+	s.ended.L = &s.mu
 	config := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		ctl := c.Control(func(fd uintptr) {
@@ -165,6 +168,11 @@ func (s *tcpServer) admit(nc *net.TCPConn) {
 		nc.Close()
 		return
 	}
+	// Those that were evicted need a moment to end. Who connects meanwhile waits in the kernel.
+	for s.alive >= 2*s.o.MaxConns {
+		s.ended.Wait()
+	}
+	s.alive++
 	s.clients[c.key]++
 	c.place = s.open.PushFront(c)
 	c.lane = s.lanes[s.lane]
@@ -180,22 +188,29 @@ func (s *tcpServer) admit(nc *net.TCPConn) {
 // evict closes one of the connections that asked nothing for longest: of the client that has most,
 // so that one with few need not fear those with many. One that waits for an answer is passed over.
 func (s *tcpServer) evict() {
+	if c := s.victim(); c != nil {
+		s.evicted.Add(1)
+		c.nc.Close()
+	}
+}
+
+func (s *tcpServer) victim() *conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	const look = 32
-	victim, most := s.open.Back(), 0
-	for e, i := victim, 0; e != nil && i < look; e, i = e.Prev(), i+1 {
+	chosen, most := s.open.Back(), 0
+	for e, i := chosen, 0; e != nil && i < look; e, i = e.Prev(), i+1 {
 		if c := e.Value.(*conn); c.inWork.Load() == 0 && s.clients[c.key] > most {
-			victim, most = e, s.clients[c.key]
+			chosen, most = e, s.clients[c.key]
 		}
 	}
-	if victim == nil {
-		return
+	if chosen == nil {
+		return nil
 	}
-	c := victim.Value.(*conn)
+	c := chosen.Value.(*conn)
 	s.forget(c)
-	s.evicted.Add(1)
-	c.nc.Close()
+	c.gone.Store(true)
+	return c
 }
 
 // forget takes a connection off the books; a second time does nothing. Callers hold mu.
