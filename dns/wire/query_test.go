@@ -178,7 +178,7 @@ func names() *rapid.Generator[string] {
 	return rapid.Custom(func(t *rapid.T) string {
 		s := strings.Join(rapid.SliceOfN(label, 0, 8).Draw(t, "labels"), ".") + "."
 		var b [300]byte
-		if _, err := dnswire.PackDomainName(s, b[:], 0, nil, false); err != nil {
+		if n, err := dnswire.PackDomainName(s, b[:], 0, nil, false); err != nil || n > MaxName { // it takes one byte more
 			return "too.long."
 		}
 		return s
