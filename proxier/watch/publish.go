@@ -15,7 +15,8 @@ type PublishOptions struct {
 	// 10 ms. It makes one snapshot of a Service and its EndpointSlice that come one after the
 	// other.
 	Quiet time.Duration
-	// MaxDelay bounds the wait for Quiet; 0 means ten times Quiet.
+	// MaxDelay bounds the wait for Quiet; 0 means ten times Quiet. A change within an
+	// EndpointSlice does not wait at all if nothing was published for as long as this.
 	MaxDelay time.Duration
 	// Published, if set, is told of every snapshot, in Publish's goroutine, after it is on the
 	// feed.
@@ -38,10 +39,12 @@ func Publish(ctx context.Context, store *Store, r *resolve.Resolver, feed *proxi
 	case <-store.Synced():
 	}
 	p := publisher{store: store, resolver: r}
+	var published time.Time
 	for {
 		changed := store.Changed()
 		if s := p.next(); s != nil {
 			feed.Publish(s)
+			published = time.Now()
 			if o.Published != nil {
 				o.Published(s)
 			}
@@ -50,6 +53,9 @@ func Publish(ctx context.Context, store *Store, r *resolve.Resolver, feed *proxi
 		case <-ctx.Done():
 			return
 		case <-changed:
+		}
+		if store.complete() && time.Since(published) >= o.MaxDelay {
+			continue
 		}
 		if !settle(ctx, store.Changed, o.Quiet, o.MaxDelay) {
 			return

@@ -109,6 +109,55 @@ func TestPublishCoalesces(t *testing.T) {
 	})
 }
 
+// A change within a slice is published at once, if it is alone; a Service waits for its slice.
+func TestPublishAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := NewStore()
+		store.Replace(Objects{})
+		feed, _ := publish(t, store, PublishOptions{Quiet: 10 * time.Millisecond, MaxDelay: 100 * time.Millisecond})
+		synctest.Wait()
+		wait := func(f func()) time.Duration {
+			t.Helper()
+			synctest.Wait()
+			before, _ := feed.Current()
+			start := time.Now()
+			store.mu.Lock()
+			f()
+			store.mu.Unlock()
+			for time.Since(start) < time.Minute {
+				synctest.Wait()
+				if now, _ := feed.Current(); now != before {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			return time.Since(start)
+		}
+		endpoint := func(address string) func() {
+			return func() { store.putSlice(slice("a-1", "a", nil, address)) }
+		}
+		time.Sleep(time.Second)
+		for _, step := range []struct {
+			name  string
+			pause time.Duration
+			do    func()
+			want  time.Duration
+		}{
+			{"a Service", time.Second, func() { store.putService(svc("a", "10.96.0.1", nil)) }, 10 * time.Millisecond},
+			{"its slice", time.Second, endpoint("10.244.1.11"), 10 * time.Millisecond},
+			{"an endpoint", time.Second, endpoint("10.244.1.12"), 0},
+			{"another right after", time.Millisecond, endpoint("10.244.1.13"), 10 * time.Millisecond},
+			{"another later", time.Second, endpoint("10.244.1.14"), 0},
+			{"the slice goes", time.Second, func() { store.deleteSlice(proxier.NamespacedName{Namespace: "default", Name: "a-1"}) }, 10 * time.Millisecond},
+		} {
+			time.Sleep(step.pause)
+			if got := wait(step.do); got != step.want {
+				t.Errorf("%s: published after %v, want %v", step.name, got, step.want)
+			}
+		}
+	})
+}
+
 // An event that changes nothing publishes nothing; the source's problems alone do.
 func TestPublishProblems(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -36,6 +36,7 @@ type Store struct {
 	dirty      map[proxier.NamespacedName]struct{} // groups that changed since
 	dirtyCIDRs bool
 	changed    chan struct{} // nil if nobody waits
+	expectMore bool          // what changed since is likely not all, see setGroup
 
 	// handedOver says that the source gives away each object and never gives it again, so that
 	// a label can be dropped once it was read: a map of one label takes 336 bytes.
@@ -92,7 +93,16 @@ func (s *Store) Inputs() resolve.Inputs {
 	}
 	s.inputs.Node = s.node
 	s.inputs.StandIn = s.standIn
+	s.expectMore = false
 	return s.inputs
+}
+
+// complete reports whether what changed since Inputs was called makes sense without waiting for
+// more of it.
+func (s *Store) complete() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.expectMore
 }
 
 // mergeGroups returns a copy of old in which the dirty groups have their present value.
@@ -215,8 +225,13 @@ func (s *Store) Replace(o Objects) {
 
 // The methods below are called with mu held.
 
-// touch wakes who waits on Changed.
+// touch notes a change of which there may be more, and wakes who waits on Changed.
 func (s *Store) touch() {
+	s.expectMore = true
+	s.wake()
+}
+
+func (s *Store) wake() {
 	if s.changed != nil {
 		close(s.changed)
 		s.changed = nil
@@ -345,13 +360,20 @@ func (s *Store) withSlices(name proxier.NamespacedName, service string, edit fun
 	s.setGroup(&g)
 }
 
+// setGroup sets a Service with its slices. A Service that comes or goes does so together with its
+// EndpointSlices, in events that come one after the other; a change within a slice is alone.
 func (s *Store) setGroup(g *resolve.Group) {
+	old := s.groups[g.Name]
 	if g.Service == nil && len(g.Slices) == 0 {
 		delete(s.groups, g.Name)
 	} else {
 		s.groups[g.Name] = g
 	}
 	s.dirty[g.Name] = struct{}{}
+	if old != nil && old.Service != nil && g.Service == old.Service && len(g.Slices) == len(old.Slices) {
+		s.wake()
+		return
+	}
 	s.touch()
 }
 
