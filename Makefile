@@ -68,11 +68,11 @@ fuzz: ## run each fuzz target for FUZZTIME (default 10m)
 dns-hostile: ## 10 million malformed datagrams and 100,000 hostile TCP connections against the resolver's listeners (minutes)
 	HOSTILE=full $(GO) test -v -count 1 -timeout 60m -run Hostile ./dns/serve
 
-bench: ## measure everything beside its peers, write docs/benchmarks.md (root, two hours; goes on where it was)
+bench: ## measure everything beside its peers, write docs/benchmarks.md (root, hours; goes on where it was)
 	$(call install,$(TOOLS))
 	$(GO) run ./bench all
 
-bench-quick: ## the core of it in under 10 minutes, into .cache/bench (root)
+bench-quick: ## the core of it in about 10 minutes, into .cache/bench (root)
 	$(call install,$(TOOLS))
 	$(GO) run ./bench all --quick --again --results .cache/bench/results --report .cache/bench
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -25,14 +24,7 @@ func dnsCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			r := dnsbench.Result{Options: o}
 			if pageOnly {
-				b, err := os.ReadFile(out)
-				if err != nil {
-					return err
-				}
-				if err := json.Unmarshal(b, &r); err != nil {
-					return fmt.Errorf("%s: %w", out, err)
-				}
-				return writeDNS(r, "", page)
+				return remake(&r, out, page)
 			}
 			if o.Bin, err = peerbin.Build(cmd.Context(), peerbin.CoreDNS, peerbin.Fairway); err != nil {
 				return err
@@ -48,7 +40,7 @@ func dnsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return writeDNS(r, out, page)
+			return write(r, out, page)
 		},
 	}
 	f := cmd.Flags()
@@ -64,21 +56,4 @@ func dnsCommand() *cobra.Command {
 	f.StringVar(&out, "json", "", "file for the samples")
 	f.StringVar(&page, "markdown", "", "file for the report (standard output if empty)")
 	return cmd
-}
-
-func writeDNS(r dnsbench.Result, out, page string) error {
-	if out != "" {
-		b, err := json.MarshalIndent(r, "", "\t")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(out, append(b, '\n'), 0o644); err != nil {
-			return err
-		}
-	}
-	if page == "" {
-		fmt.Print(r.Markdown())
-		return nil
-	}
-	return os.WriteFile(page, []byte(r.Markdown()), 0o644)
 }

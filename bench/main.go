@@ -24,7 +24,7 @@ import (
 func main() {
 	root := &cobra.Command{
 		Use:           "bench",
-		Short:         "Compare Fairway with kube-proxy",
+		Short:         "Compare Fairway with kube-proxy, CoreDNS and others",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -99,7 +99,7 @@ func scaleCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if pageOnly {
-				return remake(out, page)
+				return remake(&scale.Result{}, out, page)
 			}
 			if o.Bin, err = peerbin.Build(cmd.Context(), peerbin.Proxy, peerbin.Fairway); err != nil {
 				return err
@@ -148,20 +148,22 @@ func progress() func(string) {
 	}
 }
 
-// remake makes the report of samples that were saved.
-func remake(out, page string) error {
+// A result is samples that make a page.
+type result interface{ Markdown() string }
+
+// remake makes the report of samples that were saved; r is a pointer to the empty result.
+func remake(r result, out, page string) error {
 	b, err := os.ReadFile(out)
 	if err != nil {
 		return err
 	}
-	var r scale.Result
-	if err := json.Unmarshal(b, &r); err != nil {
+	if err := json.Unmarshal(b, r); err != nil {
 		return fmt.Errorf("%s: %w", out, err)
 	}
 	return write(r, "", page)
 }
 
-func write(r scale.Result, out, page string) error {
+func write(r result, out, page string) error {
 	if out != "" {
 		b, err := json.MarshalIndent(r, "", "\t")
 		if err != nil {

@@ -37,7 +37,7 @@ benchmark goes on where it was; --again starts anew.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.Quick, "quick", false, "the core figures only, in under 10 minutes")
+	f.BoolVar(&o.Quick, "quick", false, "the core figures only, in about 10 minutes")
 	f.BoolVar(&o.Again, "again", false, "measure also what there are results of")
 	f.StringVar(&o.Dir, "results", "bench/results", "directory for the samples")
 	f.StringVar(&page, "report", "docs", "directory for the report")

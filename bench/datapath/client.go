@@ -48,9 +48,6 @@ var Measures = []string{Connect50, Connect99, Cycles, Trip50, Trip99, Bulk, Data
 // MoreIsBetter tells rates from times.
 func MoreIsBetter(measure string) bool { return measure == Cycles || measure == Bulk }
 
-// timeout is how long any call may take. It is longer than the first retransmission of a SYN.
-const timeout = 1500 * time.Millisecond
-
 // turn makes all measurements once. Single connections that fail are counted; an error means that
 // nothing works.
 func (c client) turn() (map[string]float64, error) {
@@ -74,7 +71,7 @@ func (c client) socket(kind int) (int, error) {
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	t := unix.NsecToTimeval(timeout.Nanoseconds())
+	t := unix.NsecToTimeval(stage.Patience.Nanoseconds())
 	err = errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &t), unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &t))
 	if err == nil && kind == unix.SOCK_STREAM {
 		err = errors.Join(

@@ -20,25 +20,29 @@ func CPU(pid int) (time.Duration, error) {
 		return 0, fmt.Errorf("cpu time of %d: %w", pid, err)
 	}
 	sum := time.Duration(t.Nano())
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	if err != nil {
-		return 0, err
-	}
-	for _, file := range tasks {
-		b, _ := os.ReadFile(file) // a thread that is gone has none
-		for child := range strings.FieldsSeq(string(b)) {
-			n, err := strconv.Atoi(child)
-			if err != nil {
-				return 0, err
-			}
-			c, err := CPU(n)
-			if err != nil {
-				return 0, err
-			}
-			sum += c
+	for _, child := range Children(pid) {
+		c, err := CPU(child)
+		if err != nil {
+			return 0, err
 		}
+		sum += c
 	}
 	return sum, nil
+}
+
+// Children are the processes that a process has started and that have not ended.
+func Children(pid int) []int {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	var out []int
+	for _, f := range files {
+		b, _ := os.ReadFile(f) // a thread that is gone has none
+		for field := range strings.FieldsSeq(string(b)) {
+			if n, err := strconv.Atoi(field); err == nil {
+				out = append(out, n)
+			}
+		}
+	}
+	return out
 }
 
 // Memory is the resident memory of a process in bytes, now and at most.

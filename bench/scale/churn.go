@@ -14,11 +14,10 @@ import (
 )
 
 const (
-	rollingSteps = 100                     // endpoints that a rolling update replaces
-	rollingEvery = 20 * time.Millisecond   // one after the other
-	churnEvery   = 10 * time.Millisecond   // 100 changes a second
-	callEvery    = 5 * time.Millisecond    // of the live traffic during changes
-	patience     = 1500 * time.Millisecond // of a call; longer than the first retransmission of a SYN
+	rollingSteps = 100                   // endpoints that a rolling update replaces
+	rollingEvery = 20 * time.Millisecond // one after the other
+	churnEvery   = 10 * time.Millisecond // 100 changes a second
+	callEvery    = 5 * time.Millisecond  // of the live traffic during changes
 )
 
 // Churn is what came of many changes in a row.
@@ -129,7 +128,7 @@ func (t *trial) traffic(c *Churn) (stop func()) {
 				case <-time.After(callEvery):
 				}
 				start := time.Now()
-				if _, err := stage.Dial(t.Service([]int{first, last}[i%2]), patience); err != nil {
+				if _, err := stage.Dial(t.Service([]int{first, last}[i%2]), stage.Patience); err != nil {
 					c.Failed++
 				}
 				c.Calls++

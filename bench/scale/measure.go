@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fairway-lb/fairway/bench/listwatch"
+	"github.com/fairway-lb/fairway/bench/process"
 	"github.com/fairway-lb/fairway/bench/stage"
 )
 
@@ -117,7 +118,7 @@ func (o Options) one(ctx context.Context, run int, c stage.Cluster, api *listwat
 		err = t.SaveHeap(ctx, filepath.Join(o.Profiles, strings.ReplaceAll(s.Name, " ", "-")+".heap"))
 	}
 	if err == nil {
-		t.sample.RSS, t.sample.HWM, err = memory(t.Proxy.PID())
+		t.sample.RSS, t.sample.HWM, err = process.Memory(t.Proxy.PID())
 	}
 	if err == nil {
 		err = t.Proxy.Err() // it must not have ended by itself

@@ -3,36 +3,15 @@ package scale
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fairway-lb/fairway/bench/process"
 )
 
-// memory returns the resident memory of a process in bytes: now, and the most it ever was.
-func memory(pid int) (now, most int64, err error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, 0, fmt.Errorf("memory: %w", err)
-	}
-	for line := range strings.SplitSeq(string(status), "\n") {
-		name, value, _ := strings.Cut(line, ":")
-		kB, _, _ := strings.Cut(strings.TrimSpace(value), " ")
-		switch name {
-		case "VmRSS":
-			now, err = strconv.ParseInt(kB, 10, 64)
-		case "VmHWM":
-			most, err = strconv.ParseInt(kB, 10, 64)
-		}
-		if err != nil {
-			return 0, 0, fmt.Errorf("memory: %w", err)
-		}
-	}
-	return now << 10, most << 10, nil
-}
-
 // cpu returns the CPU time, user and system, that a process and its children have used, in so far
-// as it has waited for them. Its resolution is 10 ms.
+// as it has waited for them, which process.CPU does not know. Its resolution is 10 ms.
 func cpu(pid int) (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -64,12 +43,12 @@ func watchTools(pid int) (stop func() int64) {
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			for _, child := range children(pid) {
+			for _, child := range process.Children(pid) {
 				// Between fork and exec, a child is a copy of the proxy.
 				if p := program(child); p == "" || p == self {
 					continue
 				}
-				if _, m, err := memory(child); err == nil { // else it is gone
+				if _, m, err := process.Memory(child); err == nil { // else it is gone
 					most = max(most, m)
 				}
 			}
@@ -88,18 +67,4 @@ func watchTools(pid int) (stop func() int64) {
 func program(pid int) string {
 	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	return path
-}
-
-func children(pid int) []int {
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	var out []int
-	for _, f := range files {
-		b, _ := os.ReadFile(f) // a thread that is gone has none
-		for field := range strings.FieldsSeq(string(b)) {
-			if n, err := strconv.Atoi(field); err == nil {
-				out = append(out, n)
-			}
-		}
-	}
-	return out
 }

@@ -24,9 +24,9 @@ const (
 	PollEvery = time.Millisecond
 	// impatience is how long a connection that is tried again and again may take.
 	impatience = 100 * time.Millisecond
-	// patience is how long one that is tried once may take. It is longer than the first
+	// Patience is how long one that is tried once may take. It is longer than the first
 	// retransmission of a SYN, so that a lost packet is not taken for a missing rule.
-	patience = 1500 * time.Millisecond
+	Patience = 1500 * time.Millisecond
 )
 
 func (s *Stage) run(ns, name string, args ...string) error {
@@ -98,7 +98,7 @@ func (s *Stage) Check(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			got, err := Dial(s.Service(i), patience)
+			got, err := Dial(s.Service(i), Patience)
 			if err != nil {
 				return fmt.Errorf("service %d of %d: %w", i, s.Services, err)
 			}

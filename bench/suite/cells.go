@@ -43,7 +43,7 @@ type cell struct {
 
 // Options say what to measure and where to keep it.
 type Options struct {
-	Quick    bool   // the core figures, in under 10 minutes
+	Quick    bool   // the core figures
 	Dir      string // for the results
 	Bin      string // directory of the programs
 	Command  string // how to repeat it
@@ -111,7 +111,7 @@ const namesCell = "dns"
 func names(rounds int, duration time.Duration, services int, only string) cell {
 	return cell{namesCell, func(ctx context.Context, o Options, f *File) (err error) {
 		d := dnsbench.Options{
-			Subjects: dnsbench.Subjects, Rounds: rounds, Duration: duration, Services: services, Endpoints: 10, Changes: 100,
+			Subjects: dnsbench.Subjects, Rounds: rounds, Duration: duration, Services: services, Endpoints: 10, Changes: 100, Settle: 5 * time.Second,
 			Only: only, Bin: o.Bin, Progress: o.Progress,
 		}
 		r := &dnsbench.Result{Date: f.Date, Command: f.Command, Machine: dnsbench.Machine(o.Bin), Options: d}
