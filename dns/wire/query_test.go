@@ -27,6 +27,24 @@ func ask(t testing.TB, name string, typ uint16) []byte {
 	return pack(t, m)
 }
 
+func parse(t rapid.TB, msg []byte) *Query {
+	t.Helper()
+	q := new(Query)
+	if v := q.Parse(msg); v != OK {
+		t.Fatalf("verdict %d", v)
+	}
+	return q
+}
+
+func unpack(t rapid.TB, b []byte) *dnswire.Msg {
+	t.Helper()
+	m := new(dnswire.Msg)
+	if err := m.Unpack(b); err != nil {
+		t.Fatalf("%v: %x", err, b)
+	}
+	return m
+}
+
 // edit returns a copy of b changed by f.
 func edit(b []byte, f func([]byte) []byte) []byte { return f(bytes.Clone(b)) }
 

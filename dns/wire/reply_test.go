@@ -12,24 +12,6 @@ import (
 	"pgregory.net/rapid"
 )
 
-func parse(t rapid.TB, msg []byte) *Query {
-	t.Helper()
-	q := new(Query)
-	if v := q.Parse(msg); v != OK {
-		t.Fatalf("verdict %d", v)
-	}
-	return q
-}
-
-func unpack(t rapid.TB, b []byte) *dnswire.Msg {
-	t.Helper()
-	m := new(dnswire.Msg)
-	if err := m.Unpack(b); err != nil {
-		t.Fatalf("%v: %x", err, b)
-	}
-	return m
-}
-
 func lines(sections ...[]dnswire.RR) (out []string) {
 	for _, s := range sections {
 		for _, rr := range s {
