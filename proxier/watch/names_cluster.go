@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -171,22 +172,10 @@ func (n *Names) putGroup(name proxier.NamespacedName, g *resolve.Group) {
 			s.Slices = append(s.Slices, o)
 		}
 	}
-	if !same || !sameSlices(old.Slices, s.Slices) {
+	if !same || !slices.Equal(old.Slices, s.Slices) {
 		n.services.put(s)
 		n.touch()
 	}
-}
-
-func sameSlices(a, b []*names.Slice) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // eachChange calls f for each group that differs between two sorted lists, with nil for one that is

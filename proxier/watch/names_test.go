@@ -384,7 +384,7 @@ func checkServices(t *rapid.T, last, now []*names.Service) {
 	}
 	for _, s := range now {
 		was := old[s.NamespacedName]
-		if was != nil && was != s && was.Equal(s) && sameSlices(was.Slices, s.Slices) {
+		if was != nil && was != s && was.Equal(s) && slices.Equal(was.Slices, s.Slices) {
 			t.Fatalf("%s lost its pointer", s.Name)
 		}
 	}
