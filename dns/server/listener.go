@@ -24,14 +24,13 @@ const (
 type listener struct {
 	addr     netip.AddrPort // as configured: port 0 stays 0
 	timeouts corefile.Timeouts
-	workers  int // of each protocol
 	router   atomic.Pointer[router]
 	*serve.Listener
 }
 
 // listen binds an address. Nothing is read before Start.
 func (s *Server) listen(addr netip.AddrPort, t corefile.Timeouts) (*listener, error) {
-	l := &listener{addr: addr, timeouts: t, workers: s.o.Workers}
+	l := &listener{addr: addr, timeouts: t}
 	var err error
 	l.Listener, err = serve.Listen(addr, serve.Options{
 		Fast:         func(p serve.Proto, n int) wire.Fast { return &worker{l: l, proto: metrics.Proto(p), n: n} },

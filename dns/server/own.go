@@ -126,9 +126,7 @@ func (c *dropCounts) add(s serve.Stats) {
 // metricsHandler serves the page of metrics; runtime adds all metrics of the Go runtime.
 func (s *Server) metricsHandler(runtime bool) http.Handler {
 	r := prometheus.NewRegistry()
-	r.MustRegister(s.metrics, s.health.took, s.health.failed, s.sink)
-	r.MustRegister(s.own.list...)
-	r.MustRegister(s.shared.collectors()...)
+	r.MustRegister(s.collectors()...)
 	r.MustRegister(s.o.Metrics...)
 	r.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if runtime {

@@ -14,7 +14,6 @@ import (
 // A page is one HTTP listener. Several server blocks may have things on it, and it stays open over
 // reloads for as long as a block names its address.
 type page struct {
-	addr    string // as in the Corefile
 	l       net.Listener
 	handler atomic.Pointer[http.ServeMux]
 	srv     *http.Server
@@ -28,7 +27,7 @@ func listenPage(ctx context.Context, addr string) (*page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	p := &page{addr: addr, l: l, done: make(chan struct{})}
+	p := &page{l: l, done: make(chan struct{})}
 	p.handler.Store(http.NewServeMux())
 	p.srv = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.handler.Load().ServeHTTP(w, r) }),

@@ -224,6 +224,10 @@ func (s *Server) Collectors() []prometheus.Collector {
 	if s.ready.Load() == nil {
 		return nil
 	}
+	return s.collectors()
+}
+
+func (s *Server) collectors() []prometheus.Collector {
 	return slices.Concat([]prometheus.Collector{s.metrics, s.health.took, s.health.failed, s.sink}, s.own.list, s.shared.collectors())
 }
 

@@ -36,7 +36,8 @@ func (l *listener) slow(ctx context.Context, in *serve.Message, w serve.Writer) 
 	q.Parse(in.Msg)
 	query := new(dnswire.Msg)
 	if err := query.Unpack(in.Msg); err != nil || len(query.Question) != 1 {
-		_ = w.Write(headerOnly(in.Msg, dnswire.RcodeFormatError)) // a client that is gone needs no reply
+		var out [wire.MinUDP]byte
+		_ = w.Write(out[:wire.Reject(&q, wire.BadForm, out[:])]) // a client that is gone needs no reply
 		return
 	}
 	req := &plugin.Request{Msg: query, Client: in.Client, Local: in.Local, Proto: in.Proto.String(), Size: len(in.Msg), Server: r.label}
@@ -103,13 +104,4 @@ func (s *site) udpLimit() int {
 		return defaultUDP
 	}
 	return s.maxUDP
-}
-
-// headerOnly is the reply to a message that cannot be read: its id, and a code.
-func headerOnly(msg []byte, rcode int) []byte {
-	out := make([]byte, wire.HeaderLen)
-	copy(out, msg[:2])
-	out[2] = msg[2]&(wire.FlagOpcode>>8|wire.FlagRD>>8) | wire.FlagQR>>8
-	out[3] = msg[3]&(wire.FlagAD|wire.FlagCD) | byte(rcode)
-	return out
 }

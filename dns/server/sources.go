@@ -106,9 +106,9 @@ func (s *sources) staleness() time.Duration {
 	return longest
 }
 
-// wait returns when the source has its first complete state and ready says that it is in force, or after the time that the directive
-// allows: then the server starts without, and says SERVFAIL where it does not know. It fails if
-// the source has.
+// wait returns when ready says that the source's first complete state is in force, or after the
+// time that the directive allows: then the server starts without, and says SERVFAIL where it does
+// not know. It fails if the source has.
 func (src *source) wait(ctx context.Context, limit time.Duration, ready func() bool) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
