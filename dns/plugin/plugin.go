@@ -55,6 +55,17 @@ func (r *Request) Class() uint16 { return r.Question().Qclass }
 // TCP reports whether the reply may be as long as a message can be.
 func (r *Request) TCP() bool { return r.Proto == "tcp" }
 
+// Bufsize returns the size in bytes of the largest reply that the client takes.
+func (r *Request) Bufsize() int {
+	if r.TCP() {
+		return dnswire.MaxMsgSize
+	}
+	if opt := r.Msg.IsEdns0(); opt != nil {
+		return max(int(opt.UDPSize()), dnswire.MinMsgSize)
+	}
+	return dnswire.MinMsgSize
+}
+
 // First returns what the client sent: the request at the start of the line of From.
 func (r *Request) First() *Request {
 	for r.From != nil {

@@ -81,7 +81,7 @@ var values = map[string]func(b []byte, e *event) []byte{
 	"duration": func(b []byte, e *event) []byte {
 		return append(strconv.AppendFloat(b, e.took.Seconds(), 'f', -1, 64), 's')
 	},
-	">bufsize": appendBufsize,
+	">bufsize": func(b []byte, e *event) []byte { return strconv.AppendInt(b, int64(e.request.Bufsize()), 10) },
 	">do": func(b []byte, e *event) []byte {
 		opt := e.request.Msg.IsEdns0()
 		return strconv.AppendBool(b, opt != nil && opt.Do())
@@ -160,16 +160,4 @@ func appendFlags(b []byte, e *event) []byte {
 		}
 	}
 	return b
-}
-
-// appendBufsize adds the size of the largest reply that the client takes.
-func appendBufsize(b []byte, e *event) []byte {
-	size := uint16(dnswire.MinMsgSize)
-	if opt := e.request.Msg.IsEdns0(); opt != nil {
-		size = max(size, opt.UDPSize())
-	}
-	if e.request.TCP() {
-		size = 65535
-	}
-	return strconv.AppendUint(b, uint64(size), 10)
 }

@@ -29,20 +29,9 @@ var functions = map[string]expr{
 	"size":        numbers(func(r *plugin.Request) int { return r.Size }),
 	"id":          numbers(func(r *plugin.Request) int { return int(r.Msg.Id) }),
 	"opcode":      numbers(func(r *plugin.Request) int { return r.Msg.Opcode }),
-	"bufsize":     numbers(bufsize),
+	"bufsize":     numbers((*plugin.Request).Bufsize),
 	"do": {kind: isBool, eval: func(r *plugin.Request) value {
 		opt := r.Msg.IsEdns0()
 		return value{truth: opt != nil && opt.Do()}
 	}},
-}
-
-// bufsize is the size of the largest reply that the client takes.
-func bufsize(r *plugin.Request) int {
-	if r.TCP() {
-		return 65535
-	}
-	if opt := r.Msg.IsEdns0(); opt != nil {
-		return max(int(opt.UDPSize()), dnswire.MinMsgSize)
-	}
-	return dnswire.MinMsgSize
 }
