@@ -3,7 +3,6 @@ package file
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"iter"
 	"strings"
 
@@ -257,9 +256,4 @@ func (z *zone) addresses(rrs []dnswire.RR) (out []dnswire.RR) {
 		}
 	}
 	return out
-}
-
-// String is for logs.
-func (z *zone) String() string {
-	return fmt.Sprintf("%s, serial %d, %d names", z.origin, z.soa.Serial, len(z.nodes))
 }
