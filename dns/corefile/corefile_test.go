@@ -27,12 +27,16 @@ func recorded(t testing.TB, path string) (out []verdict) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
 		var v verdict
 		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
 			t.Fatal(err)
 		}
 		out = append(out, v)
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
 	}
 	if len(out) < 100 {
 		t.Fatalf("%d recorded verdicts only", len(out))
