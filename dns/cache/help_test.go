@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fairway-lb/fairway/dns/corefile"
+	"github.com/fairway-lb/fairway/dns/dnstest"
 	"github.com/fairway-lb/fairway/dns/plugin"
 	"github.com/fairway-lb/fairway/dns/wire"
 	dnswire "github.com/miekg/dns"
@@ -115,29 +116,14 @@ func newRig(t testing.TB, d *corefile.Cache, reply func(*plugin.Request) plugin.
 	return &rig{c, s, c.Wrap(s), m}
 }
 
-// request makes a request: "name TYPE flags...", with the flags do, ad, cd, edns, norec, ch.
+// request makes a request of what [dnstest.Parse] reads.
 func request(s string) *plugin.Request {
-	w := strings.Fields(s)
-	m := new(dnswire.Msg)
-	m.SetQuestion(w[0], dnswire.StringToType[w[1]])
-	m.Id = 4711
-	for _, f := range w[2:] {
-		switch f {
-		case "do":
-			m.SetEdns0(1232, true)
-		case "edns":
-			m.SetEdns0(1232, false)
-		case "ad":
-			m.AuthenticatedData = true
-		case "cd":
-			m.CheckingDisabled = true
-		case "norec":
-			m.RecursionDesired = false
-		case "ch":
-			m.Question[0].Qclass = dnswire.ClassCHAOS
-		}
+	m, proto, err := dnstest.Parse(s)
+	if err != nil {
+		panic(err)
 	}
-	return &plugin.Request{Msg: m, Proto: "udp", Zone: "."}
+	m.Id = 4711
+	return &plugin.Request{Msg: m, Proto: proto, Zone: "."}
 }
 
 // ask asks on the slow path and puts the reply in words.

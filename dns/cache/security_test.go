@@ -156,7 +156,7 @@ func FuzzStore(f *testing.F) {
 		{"www.example. 0 IN CNAME WWW2.example.", "www2.example. 4294967295 IN A 192.0.2.1"},
 		{"NXDOMAIN", soa}, {soa}, {"SERVFAIL"},
 	} {
-		m := message(request("www.example. A edns").Msg, lines...)
+		m := message(request("www.example. A opt=none").Msg, lines...)
 		m.SetEdns0(4096, true)
 		b, err := m.Pack()
 		if err != nil {

@@ -191,8 +191,8 @@ func TestHitDoesNotAllocate(t *testing.T) {
 	d.Prefetch = 1 << 30
 	g := newRig(t, d, gives("www.example. 60 IN A 192.0.2.1", "www.example. 60 IN A 192.0.2.2"))
 	g.rotate = true
-	g.ask("www.example. A edns")
-	q, out := parsed(t, "www.example. A edns"), make([]byte, 1232)
+	g.ask("www.example. A opt=none")
+	q, out := parsed(t, "www.example. A opt=none"), make([]byte, 1232)
 	if n := testing.AllocsPerRun(1000, func() {
 		if _, ok := g.Answer(q, 1232, out); !ok {
 			t.Fatal("no hit")
@@ -209,8 +209,8 @@ func TestHitDoesNotAllocate(t *testing.T) {
 func BenchmarkHit(b *testing.B) {
 	g := newRig(b, directive(), gives("www.example. 60 IN CNAME a.example.", "a.example. 60 IN A 192.0.2.1", "a.example. 60 IN A 192.0.2.2"))
 	g.rotate = true
-	g.ask("www.example. A edns")
-	q, out := parsed(b, "www.example. A edns"), make([]byte, 1232)
+	g.ask("www.example. A opt=none")
+	q, out := parsed(b, "www.example. A opt=none"), make([]byte, 1232)
 	b.ReportAllocs()
 	for b.Loop() {
 		g.Answer(q, 1232, out)
@@ -219,7 +219,7 @@ func BenchmarkHit(b *testing.B) {
 
 func BenchmarkMiss(b *testing.B) {
 	g := newRig(b, directive(), gives())
-	q, out := parsed(b, "www.example. A edns"), make([]byte, 1232)
+	q, out := parsed(b, "www.example. A opt=none"), make([]byte, 1232)
 	b.ReportAllocs()
 	for b.Loop() {
 		g.Answer(q, 1232, out)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fairway-lb/fairway/dns/corefile"
+	"github.com/fairway-lb/fairway/dns/dnstest"
 	"github.com/fairway-lb/fairway/dns/plugin"
 	dnswire "github.com/miekg/dns"
 	"go.uber.org/goleak"
@@ -216,31 +217,14 @@ func made(t testing.TB, d *corefile.Forward) *Forward {
 	return f
 }
 
-// request makes a request as a server does: "name TYPE flags...", the flags udp, tcp, do, ad, cd,
-// edns and norec.
+// request makes a request as a server does, of what [dnstest.Parse] reads.
 func request(s string) *plugin.Request {
-	w := strings.Fields(s)
-	m := new(dnswire.Msg)
-	m.SetQuestion(w[0], dnswire.StringToType[w[1]])
-	m.Id = 4711
-	r := &plugin.Request{Msg: m, Proto: "udp", Zone: "."}
-	for _, flag := range w[2:] {
-		switch flag {
-		case "tcp":
-			r.Proto = "tcp"
-		case "do":
-			m.SetEdns0(1232, true)
-		case "edns":
-			m.SetEdns0(1232, false)
-		case "ad":
-			m.AuthenticatedData = true
-		case "cd":
-			m.CheckingDisabled = true
-		case "norec":
-			m.RecursionDesired = false
-		}
+	m, proto, err := dnstest.Parse(s)
+	if err != nil {
+		panic(err)
 	}
-	return r
+	m.Id = 4711
+	return &plugin.Request{Msg: m, Proto: proto, Zone: "."}
 }
 
 // serve asks a Forward with nothing behind it.

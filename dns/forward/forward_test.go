@@ -29,7 +29,7 @@ func TestAnswer(t *testing.T) {
 		return [][]byte{packed(m)}
 	}}).start(t)
 	f := made(t, quick(up))
-	r := request("WwW.example.org. A edns cd")
+	r := request("WwW.example.org. A opt=none cd")
 	r.Msg.IsEdns0().Option = []dnswire.EDNS0{&dnswire.EDNS0_COOKIE{Code: dnswire.EDNS0COOKIE, Cookie: "0011223344556677"}}
 	p := f.Wrap(plugin.End).Serve(context.Background(), r)
 	if got := got(p); got != "NOERROR WwW.example.org. 192.0.2.1" {
