@@ -85,22 +85,29 @@ func (a *agent) logged() string {
 // ready waits until the kernel implements a snapshot that has at least this many frontends and
 // is the newest one.
 func (a *agent) ready(ctx context.Context, frontends int) error {
+	return a.until(ctx, func(ctx context.Context) error {
+		list, err := admin.Get[admin.Frontend](ctx, a.socket, "frontends", "")
+		if err == nil && (list.Applied < list.Revision || len(list.Items) < frontends) {
+			err = fmt.Errorf("revision %d of %d is applied, with %d frontends", list.Applied, list.Revision, len(list.Items))
+		}
+		return err
+	})
+}
+
+// until waits until ask finds the process ready: until it returns nil.
+func (a *agent) until(ctx context.Context, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
-		list, last := admin.Get[admin.Frontend](ctx, a.socket, "frontends", "")
-		switch {
-		case last != nil:
-		case list.Applied < list.Revision || len(list.Items) < frontends:
-			last = fmt.Errorf("revision %d of %d is applied, with %d frontends", list.Applied, list.Revision, len(list.Items))
-		default:
+		err := ask(ctx)
+		if err == nil {
 			return nil
 		}
 		select {
 		case <-a.done:
 			return fmt.Errorf("%s ended (%v):\n%s", a.name, a.err, a.logged())
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w; %w:\n%s", a.name, context.Cause(ctx), last, a.logged())
+			return fmt.Errorf("%s is not ready: %w; %w:\n%s", a.name, context.Cause(ctx), err, a.logged())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

@@ -60,7 +60,10 @@ func startResolvers(ctx context.Context, l *netlab.Lab, dir string) (list []*age
 		list = append(list, a)
 	}
 	for i, pod := range demoResolvers {
-		if err := resolverReady(ctx, l, pod, list[i]); err != nil {
+		err := list[i].until(ctx, func(context.Context) error {
+			return l.In(pod, func() error { return askReady(netip.AddrPortFrom(netlab.Addr(pod), 8181)) })
+		})
+		if err != nil {
 			return list, err
 		}
 	}
@@ -70,25 +73,6 @@ func startResolvers(ctx context.Context, l *netlab.Lab, dir string) (list []*age
 func killAll(list []*agent) {
 	for _, a := range list {
 		a.kill()
-	}
-}
-
-// resolverReady waits until the resolver in a pod says that it is ready.
-func resolverReady(ctx context.Context, l *netlab.Lab, pod string, a *agent) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	for {
-		err := l.In(pod, func() error { return askReady(netip.AddrPortFrom(netlab.Addr(pod), 8181)) })
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-a.done:
-			return fmt.Errorf("%s ended (%v):\n%s", a.name, a.err, a.logged())
-		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w; %w:\n%s", a.name, context.Cause(ctx), err, a.logged())
-		case <-time.After(10 * time.Millisecond):
-		}
 	}
 }
 
