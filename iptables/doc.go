@@ -5,7 +5,7 @@
 // what the kernel holds (diff.go, pure), and the chains that differ are written through
 // iptables-restore --noflush (kernel.go, all of the I/O). One restore is one transaction: the
 // chains of a table change together or not at all. With iptables-legacy, changes of endpoints alone
-// (change.go) go to the kernel without a program, which takes about three quarters of the time; see
+// (change.go) go to the kernel without a program, which takes about four fifths of the time; see
 // package xtables. Where that does not work, iptables-restore does it.
 //
 // # The path of a packet

@@ -3,7 +3,7 @@
 // iptables-legacy keeps each table in the kernel as one block of bytes, which is read and replaced
 // as a whole. iptables-restore does that for any change: it starts, reads the block, makes a copy
 // of every rule, and writes them all out again. With tens of thousands of rules the program's part
-// is a quarter of the time. [Rewrite] reads the block, replaces the bytes of the chains it is asked
+// is a fifth of the time. [Rewrite] reads the block, replaces the bytes of the chains it is asked
 // for, moves the offsets that point behind them, and hands the block back.
 //
 // It is exact about what belongs to others: the block is read under the lock that all writers

@@ -74,6 +74,7 @@ type publisher struct {
 
 // next returns the snapshot of the store's present state, nil if it is the last one.
 func (p *publisher) next() *proxier.Snapshot {
+	p.store.gathered()
 	resolved, problems := p.resolver.Resolve(p.store.Inputs()), p.store.Problems()
 	if resolved == p.resolved && slices.Equal(problems, p.problems) {
 		return nil

@@ -158,6 +158,20 @@ func TestPublishAtOnce(t *testing.T) {
 	})
 }
 
+// Another reader of the store does not make a Service complete.
+func TestPublishBesideReader(t *testing.T) {
+	store := NewStore()
+	store.Replace(Objects{})
+	store.gathered()
+	store.mu.Lock()
+	store.putService(svc("a", "10.96.0.1", nil))
+	store.mu.Unlock()
+	store.Inputs()
+	if store.complete() {
+		t.Error("a Service without its slice is taken for complete once somebody has read it")
+	}
+}
+
 // An event that changes nothing publishes nothing; the source's problems alone do.
 func TestPublishProblems(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

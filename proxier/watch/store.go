@@ -93,11 +93,18 @@ func (s *Store) Inputs() resolve.Inputs {
 	}
 	s.inputs.Node = s.node
 	s.inputs.StandIn = s.standIn
-	s.expectMore = false
 	return s.inputs
 }
 
-// complete reports whether what changed since Inputs was called makes sense without waiting for
+// gathered says that what changed so far is about to be published. It is called before Inputs,
+// which others call as well.
+func (s *Store) gathered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expectMore = false
+}
+
+// complete reports whether what changed since gathered was called makes sense without waiting for
 // more of it.
 func (s *Store) complete() bool {
 	s.mu.Lock()
