@@ -72,11 +72,12 @@ func (c *Clients) Follow(ctx context.Context, feed *proxier.Feed) {
 	}
 }
 
-// Allowed reports whether a may ask.
+// Allowed reports whether a may ask. The interface of a link-local address does not matter.
 func (c *Clients) Allowed(a netip.Addr) bool {
 	k := c.known.Load()
-	return k.open[family(a)] || a.IsLoopback() ||
-		slices.ContainsFunc(k.ranges, func(p netip.Prefix) bool { return p.Contains(a) }) || k.local[a.WithZone("")]
+	a = a.WithZone("") // a Prefix contains no address with one
+	return k.open[family(a)] || a.IsLoopback() || k.local[a] ||
+		slices.ContainsFunc(k.ranges, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // family is 0 for IPv4 and 1 for IPv6.

@@ -17,7 +17,7 @@ import (
 func TestClients(t *testing.T) {
 	var log bytes.Buffer
 	listen := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:53"), netip.MustParseAddrPort("[fd00::1]:53")}
-	c := NewClients(listen, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, slog.New(slog.NewTextHandler(&log, nil)))
+	c := NewClients(listen, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("fe80::/10")}, slog.New(slog.NewTextHandler(&log, nil)))
 	expect := func(when, text string, want bool) {
 		t.Helper()
 		if got := c.Allowed(netip.MustParseAddr(text)); got != want {
@@ -28,7 +28,7 @@ func TestClients(t *testing.T) {
 	for a := range localAddrs() {
 		own = a.String() // loopback at least
 	}
-	for text, want := range map[string]bool{"10.244.1.1": false, "198.51.100.1": false, "192.0.2.7": true, own: true, "127.0.0.1": true, "2001:db8::1": false} {
+	for text, want := range map[string]bool{"10.244.1.1": false, "198.51.100.1": false, "192.0.2.7": true, own: true, "127.0.0.1": true, "2001:db8::1": false, "fe80::2%eth0": true} {
 		expect("at first", text, want)
 	}
 	feed := new(proxier.Feed)
