@@ -222,9 +222,9 @@ func TestBadZones(t *testing.T) {
 	}
 }
 
-// TestTransfer gives what the file has, once, between two SOAs.
+// TestTransfer gives what the file has, each record once, between two SOAs.
 func TestTransfer(t *testing.T) {
-	f, _ := newFile(t, "@ 60 SOA a b 7 2 3 4 5\n@ 60 NS ns\nns 60 A 192.0.2.1\n")
+	f, _ := newFile(t, "@ 60 SOA a b 7 2 3 4 5\n@ 60 NS ns\nns 60 A 192.0.2.1\nns 60 A 192.0.2.1\nNS 30 A 192.0.2.1\n")
 	for _, tc := range []struct {
 		serial uint32
 		want   int

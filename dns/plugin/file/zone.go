@@ -15,7 +15,7 @@ import (
 type zone struct {
 	origin string
 	nodes  map[string]*node // by name in lower case, with names that only have names below them
-	order  []dnswire.RR     // as in the file, but for the SOA
+	order  []dnswire.RR     // as in the file, each once, but for the SOA
 	soa    *dnswire.SOA
 }
 
@@ -39,10 +39,10 @@ func read(text []byte, origin, path string) (*zone, error) {
 				continue
 			}
 			z.soa = soa
-		} else {
+			z.add(soa)
+		} else if z.add(rr) {
 			z.order = append(z.order, rr)
 		}
-		z.add(rr)
 	}
 	if err := p.Err(); err != nil {
 		return nil, err
@@ -53,14 +53,15 @@ func read(text []byte, origin, path string) (*zone, error) {
 	return z, nil
 }
 
-// add puts a record at its name, and makes the names above it.
-func (z *zone) add(rr dnswire.RR) {
+// add puts a record at its name, and makes the names above it. It returns false if the record is
+// there already.
+func (z *zone) add(rr dnswire.RR) bool {
 	name := plugin.Canonical(rr.Header().Name)
 	n := z.node(name)
 	t := rr.Header().Rrtype
 	for _, old := range n.sets[t] {
 		if dnswire.IsDuplicate(old, rr) {
-			return
+			return false
 		}
 	}
 	n.sets[t] = append(n.sets[t], rr)
@@ -72,6 +73,7 @@ func (z *zone) add(rr dnswire.RR) {
 		}
 		z.node(name)
 	}
+	return true
 }
 
 func (z *zone) node(name string) *node {
