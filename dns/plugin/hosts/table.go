@@ -1,7 +1,6 @@
 package hosts
 
 import (
-	"bufio"
 	"bytes"
 	"net/netip"
 	"slices"
@@ -27,14 +26,12 @@ type addresses struct {
 	v4, v6 []netip.Addr
 }
 
-// read makes a table of a hosts file. Lines that make no sense are passed over, as hosts(5) has it,
+// read makes a table of a hosts file. A line may be of any length. Lines that make no sense are passed over, as hosts(5) has it,
 // and so are names outside of the zones.
 func read(data []byte, zones []string, reverse bool) *table {
 	t := &table{names: map[string]addresses{}, addrs: map[netip.Addr][]string{}, wire: map[string]bool{}}
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		line, _, _ := strings.Cut(lines.Text(), "#")
+	for line := range bytes.Lines(data) {
+		line, _, _ := strings.Cut(string(line), "#")
 		fields := strings.Fields(line)
 		if len(fields) < 2 {
 			continue
