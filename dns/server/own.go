@@ -92,10 +92,10 @@ func (d *drops) Describe(ch chan<- *prometheus.Desc) { ch <- d.desc }
 func (d *drops) Collect(ch chan<- prometheus.Metric) {
 	d.s.state.Lock()
 	sum := d.s.gone
-	d.s.state.Unlock()
-	for _, l := range *d.s.served.Load() {
+	for _, l := range d.s.counted {
 		sum.add(l.Stats())
 	}
+	d.s.state.Unlock()
 	sum.shed = d.s.pool.Shed()
 	for reason, n := range map[string]uint64{
 		"shed": sum.shed, "socket full": sum.lost, "malformed": sum.malformed, "client": sum.strange, "unsent": sum.unsent, "connections refused": sum.refused,

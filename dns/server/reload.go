@@ -88,6 +88,7 @@ func (s *Server) replace(ctx context.Context, cfg *corefile.Config) error {
 		}
 		l.router.Store(g.routers[addr])
 	}
+	s.count(slices.Collect(maps.Values(fresh)))
 	for addr, l := range fresh {
 		l.router.Store(g.routers[addr])
 		l.Start()
@@ -115,6 +116,13 @@ func (s *Server) replace(ctx context.Context, cfg *corefile.Config) error {
 		before.retire(g)
 	}
 	return nil
+}
+
+// count has the metrics show listeners, until they are closed.
+func (s *Server) count(fresh []*listener) {
+	s.state.Lock()
+	defer s.state.Unlock()
+	s.counted = append(s.counted, fresh...)
 }
 
 // prepare starts the new parts of g, and binds the addresses that are not served yet.

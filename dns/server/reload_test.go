@@ -14,6 +14,7 @@ import (
 	"time"
 
 	dnswire "github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // A load asks without pause until it is ended, and counts.
@@ -139,6 +140,64 @@ func TestReloadUnderLoad(t *testing.T) {
 		t.Errorf("the page lacks %q", want)
 	}
 	t.Logf("%d queries, of which %d were forwarded", asked, forwarded.Load())
+}
+
+// TestCountersStay: what a listener counted is shown before, while and after it is closed.
+func TestCountersStay(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	upstream := serveDNS(t, dnswire.HandlerFunc(func(w dnswire.ResponseWriter, q *dnswire.Msg) {
+		close(asked) // there is one query
+		<-release
+		_ = w.WriteMsg(new(dnswire.Msg).SetReply(q)) // a client that is gone needs no reply
+	}))
+	const stays, leaves = ".:0 {\n bind 127.0.0.1\n whoami\n}\n", ".:0 {\n bind 127.0.0.9\n forward . "
+	f := start(t, stays+leaves+upstream+"\n}\n", newCluster())
+	malformed := func() float64 {
+		r := prometheus.NewRegistry()
+		r.MustRegister(f.Collectors()...)
+		list, err := r.Gather()
+		if err != nil {
+			t.Error(err)
+		}
+		for _, family := range list {
+			for _, m := range family.GetMetric() {
+				if family.GetName() == "fairway_dns_drops_total" && m.GetLabel()[0].GetValue() == "malformed" {
+					return m.GetCounter().GetValue()
+				}
+			}
+		}
+		return -1
+	}
+	conn, err := net.Dial("udp", f.Addr(netip.MustParseAddrPort("127.0.0.9:0")).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	query, err := question("www.example.net.", dnswire.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, datagram := range [][]byte{query[:20], query} {
+		if _, err := conn.Write(datagram); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-asked // so the listener cannot end
+	eventually(t, "malformed queries", 1, malformed)
+	f.write(stays)
+	done := make(chan error, 1)
+	go func() { done <- f.Reload(t.Context()) }()
+	eventually(t, "listeners", 1, func() int { return len(*f.served.Load()) })
+	if got := malformed(); got != 1 {
+		t.Errorf("while the listener is closed: %v, want 1", got)
+	}
+	close(release)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := malformed(); got != 1 {
+		t.Errorf("afterwards: %v, want 1", got)
+	}
 }
 
 // TestCacheSurvives: a change elsewhere leaves the cache as it was, and one that may change answers

@@ -69,10 +69,11 @@ type Server struct {
 	probes    context.CancelFunc // ends the looks at /health
 	probing   sync.WaitGroup
 
-	state  sync.Mutex // guards what follows
-	hash   string     // of the configuration in force
-	failed error      // why the last reload changed nothing
-	gone   dropCounts // of listeners that were closed
+	state   sync.Mutex  // guards what follows
+	hash    string      // of the configuration in force
+	failed  error       // why the last reload changed nothing
+	counted []*listener // that were served and are not closed
+	gone    dropCounts  // of listeners that were closed
 }
 
 // New returns a Server that does nothing yet.
@@ -160,6 +161,7 @@ func (s *Server) drain(l *listener) {
 	}
 	s.state.Lock()
 	defer s.state.Unlock()
+	s.counted = slices.DeleteFunc(s.counted, func(c *listener) bool { return c == l })
 	s.gone.add(l.Stats())
 }
 
