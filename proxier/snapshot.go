@@ -27,6 +27,16 @@ type Snapshot struct {
 	HealthPorts []uint16
 }
 
+// A Trigger is when something happened to a pod, or to a Service, that led to a change of endpoints
+// which a Snapshot is the first to have. Kubernetes' objective for the time until nodes follow
+// counts from there.
+type Trigger struct {
+	// At is by the clock of the endpoint controller.
+	At time.Time
+	// IPv6 is the family of the endpoints.
+	IPv6 bool
+}
+
 // A Node is what a data plane has to know about the machine it runs on.
 type Node struct {
 	Name string

@@ -272,3 +272,41 @@ func TestSignals(t *testing.T) {
 		t.Errorf("without a proxy: %s", got)
 	}
 }
+
+// TestNetworkProgramming: the objective of Kubernetes is measured from what the endpoint
+// controller wrote into a slice until the rules are there.
+func TestNetworkProgramming(t *testing.T) {
+	s := newStage(t, "nft")
+	s.start()
+	metric := func(name string) string {
+		_, body := s.httpGet(netlab.Node1, "127.0.0.1:10249", "/metrics")
+		for line := range strings.Lines(body) {
+			if value, found := strings.CutPrefix(line, "kubeproxy_network_programming_duration_seconds_"+name+" "); found {
+				return strings.TrimSpace(value)
+			}
+		}
+		return "none"
+	}
+	if got := metric(`count{ip_family="IPv4"}`); got != "0" {
+		t.Errorf("the first state counts: %s", got)
+	}
+	began := time.Now()
+	s.write("more.yaml", `{apiVersion: v1, kind: Service, metadata: {name: more, namespace: shop},
+  spec: {clusterIP: 10.96.0.99, ports: [{name: http, port: 80}]}}
+---
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: more, namespace: shop, labels: {kubernetes.io/service-name: more},
+  annotations: {endpoints.kubernetes.io/last-change-trigger-time: "`+began.UTC().Format(time.RFC3339Nano)+`"}},
+  addressType: IPv4, ports: [{name: http, port: 8080}], endpoints: [{addresses: [10.244.2.21]}]}
+`)
+	s.eventually("a change of endpoints", "1", func() string { return metric(`count{ip_family="IPv4"}`) })
+	took, err := strconv.ParseFloat(metric(`sum{ip_family="IPv4"}`), 64)
+	if err != nil || took <= 0 || took > time.Since(began).Seconds() {
+		t.Errorf("it took %v s of %v, %v", took, time.Since(began), err)
+	}
+	if got := s.reached(demoClient, "10.96.0.99:80", 1); got != "f" {
+		t.Errorf("the Service leads to %s", got)
+	}
+	if got := metric(`count{ip_family="IPv6"}`); got != "0" {
+		t.Errorf("IPv6: %s", got)
+	}
+}

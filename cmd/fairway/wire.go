@@ -210,9 +210,9 @@ func (p *proxy) source(ctx context.Context) error {
 	return nil
 }
 
-// published notes a new snapshot, before anything has been programmed for it.
-func (p *proxy) published(s *proxier.Snapshot) {
-	p.metrics.Published(s)
+// published notes a new snapshot.
+func (p *proxy) published(s *proxier.Snapshot, triggers []proxier.Trigger) {
+	p.metrics.Published(s, triggers)
 	p.monitor.Published(s)
 }
 

@@ -5,9 +5,8 @@
 // both address families together: series with the label ip_family have the same value for
 // each family that this node programs.
 //
-// Left out, because nothing here stands for them: kube-proxy's nftables metrics, its two nfacct
-// packet counters, and network_programming_duration_seconds, which needs the time at which the
-// endpoint controller saw a change.
+// Left out, because nothing here stands for them, are some of kube-proxy's: docs/differences.md
+// lists them.
 //
 // The package owns no kernel object and no goroutine. See it with
 // "curl localhost:10249/metrics".

@@ -29,6 +29,10 @@ func (f factory) gauge(name, help string) prometheus.Gauge {
 }
 
 func (f factory) histogram(name, help string, labels ...string) *prometheus.HistogramVec {
+	return f.histogramOf(buckets, name, help, labels...)
+}
+
+func (f factory) histogramOf(buckets []float64, name, help string, labels ...string) *prometheus.HistogramVec {
 	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: f.namespace, Name: name, Help: help, Buckets: buckets}, labels)
 	f.r.MustRegister(v)
 	return v

@@ -17,6 +17,7 @@ import (
 // concurrent use.
 type Metrics struct {
 	registry *prometheus.Registry
+	backend  string
 	families []string
 
 	syncAll, syncFull, syncPartial *prometheus.HistogramVec // ip_family
@@ -29,6 +30,8 @@ type Metrics struct {
 	healthz, livez                 *prometheus.CounterVec   // code
 	flowsTook                      *prometheus.HistogramVec // ip_family
 	flowsDeleted                   *prometheus.CounterVec   // ip_family
+	restoreFailures                *prometheus.CounterVec   // ip_family
+	programming                    programming
 
 	published, applied             prometheus.Gauge
 	failures                       prometheus.Counter
@@ -44,12 +47,15 @@ type Metrics struct {
 // buckets are kube-proxy's for durations: 1 ms to 16 s.
 var buckets = prometheus.ExponentialBuckets(0.001, 2, 15)
 
+// iptablesBackend is the name of the backend for which kube-proxy has metrics of its own.
+const iptablesBackend = "iptables"
+
 // New returns the metrics of a proxy that programs these families, "IPv4" and "IPv6".
 func New(version, backend string, families []string) *Metrics {
 	r := prometheus.NewRegistry()
 	kube := factory{r, "kubeproxy"}
 	own := factory{r, "fairway"}
-	m := &Metrics{registry: r, families: families,
+	m := &Metrics{registry: r, backend: backend, families: families,
 		syncAll:         kube.histogram("sync_proxy_rules_duration_seconds", "Time that one sync of the rules took", "ip_family"),
 		syncFull:        kube.histogram("sync_full_proxy_rules_duration_seconds", "Time that one sync took which read the kernel first", "ip_family"),
 		syncPartial:     kube.histogram("sync_partial_proxy_rules_duration_seconds", "Time that one sync took which wrote differences only", "ip_family"),
@@ -62,8 +68,11 @@ func New(version, backend string, families []string) *Metrics {
 		noLocal:         kube.gauges("sync_proxy_rules_no_local_endpoints_total", "Service ports with a Local traffic policy and endpoints, but none on this node", "traffic_policy", "ip_family"),
 		healthz:         kube.counters("proxy_healthz_total", "Answers of /healthz", "code"),
 		livez:           kube.counters("proxy_livez_total", "Answers of /livez", "code"),
-		flowsTook:       kube.histogram("conntrack_reconciler_sync_duration_seconds", "Time that one removal of stale flows took", "ip_family"),
-		flowsDeleted:    kube.counters("conntrack_reconciler_deleted_entries_total", "Stale flows that were removed", "ip_family"),
+		restoreFailures: kube.counters("sync_proxy_rules_iptables_restore_failures_total", "Syncs that could not write iptables rules", "ip_family"),
+		programming: programming{families: families, took: kube.histogramOf(programmingBuckets,
+			"network_programming_duration_seconds", "Time from a change of endpoints, as the endpoint controller noted it, until the rules for it are in force", "ip_family")},
+		flowsTook:    kube.histogram("conntrack_reconciler_sync_duration_seconds", "Time that one removal of stale flows took", "ip_family"),
+		flowsDeleted: kube.counters("conntrack_reconciler_deleted_entries_total", "Stale flows that were removed", "ip_family"),
 
 		published: own.gauge("snapshot_revision", "Revision of the newest snapshot"),
 		applied:   own.gauge("applied_revision", "Revision of the snapshot that the kernel implements; less than fairway_snapshot_revision while a change waits"),
@@ -79,6 +88,10 @@ func New(version, backend string, families []string) *Metrics {
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, f := range families { // so that a rate exists from the start
 		m.flowsDeleted.WithLabelValues(f)
+		m.programming.took.WithLabelValues(f)
+		if backend == iptablesBackend {
+			m.restoreFailures.WithLabelValues(f)
+		}
 		for _, policy := range []string{"internal", "external"} {
 			m.noLocal.WithLabelValues(policy, f)
 		}
@@ -98,10 +111,12 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// Published notes that s is the newest snapshot.
-func (m *Metrics) Published(s *proxier.Snapshot) {
+// Published notes that s is the newest snapshot, and what triggered the changes of endpoints in it.
+// It may come after s was applied.
+func (m *Metrics) Published(s *proxier.Snapshot, triggers []proxier.Trigger) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.programming.published(s, triggers)
 	services, endpoints := changes(m.newest, s)
 	m.newest = s
 	m.serviceChanges.Add(float64(services))
@@ -131,6 +146,11 @@ func (m *Metrics) Applied(a proxier.Applied) {
 	defer m.mu.Unlock()
 	if a.Err != nil {
 		m.failures.Inc()
+		if m.backend == iptablesBackend {
+			for _, f := range m.families {
+				m.restoreFailures.WithLabelValues(f).Inc()
+			}
+		}
 		return
 	}
 	kind := m.syncPartial
@@ -142,6 +162,7 @@ func (m *Metrics) Applied(a proxier.Applied) {
 		kind.WithLabelValues(f).Observe(a.Took.Seconds())
 	}
 	m.each(m.lastSync, float64(a.Start.Add(a.Took).UnixNano())/1e9)
+	m.programming.applied(a.Now.Revision, a.Start.Add(a.Took))
 	m.applied.Set(float64(a.Now.Revision))
 	m.objects.WithLabelValues("added").Add(float64(a.Changes.Added))
 	m.objects.WithLabelValues("updated").Add(float64(a.Changes.Updated))

@@ -72,13 +72,13 @@ func TestStory(t *testing.T) {
 	web, api := service("web", "10.244.1.1"), service("api", "10.244.1.2", "10.244.1.3")
 	first := snapshot(1, api, web)
 	first.Frontends = []*proxier.Frontend{frontend("web", "10.96.0.1", proxier.ClusterIP, proxier.Everywhere, proxier.Reject)}
-	m.Published(first)
+	m.Published(first, nil)
 	m.Problems([]proxier.Problem{{Reason: "AddressConflict"}, {Reason: "AddressConflict"}, {Reason: "BadAddress"}})
 	m.Applied(proxier.Applied{Now: first, Start: time.Unix(1000, 0), Took: 500 * time.Millisecond,
 		Changes: proxier.Changes{Added: 7, Updated: 2, Lines: 40, Full: true}})
 	// Endpoints of web change, api goes, and a new Service comes; the apply of it fails.
 	second := snapshot(2, service("new"), service("web", "10.244.1.9"))
-	m.Published(second)
+	m.Published(second, nil)
 	m.Problems([]proxier.Problem{{Reason: "BadAddress"}, {Reason: "BadAddress"}})
 	m.Applied(proxier.Applied{Now: second, Err: errors.New("no"), Took: time.Hour})
 
@@ -105,6 +105,8 @@ func TestStory(t *testing.T) {
 		`kubeproxy_sync_proxy_rules_duration_seconds_sum{ip_family="IPv6"} 0.5`,
 		`kubeproxy_sync_proxy_rules_endpoint_changes_pending 1`,
 		`kubeproxy_sync_proxy_rules_endpoint_changes_total 1`,
+		`kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 1`,
+		`kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv6"} 1`,
 		`kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 1000.5`,
 		`kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"} 1000.5`,
 		`kubeproxy_sync_proxy_rules_service_changes_pending 2`,
@@ -137,8 +139,8 @@ func TestStory(t *testing.T) {
 func TestPendingAfterOldApply(t *testing.T) {
 	m := New("v1", "iptables", []string{"IPv4"})
 	one, two := snapshot(1, service("web")), snapshot(2, service("api"), service("web", "10.244.1.9"))
-	m.Published(one)
-	m.Published(two)
+	m.Published(one, nil)
+	m.Published(two, nil)
 	m.Applied(proxier.Applied{Now: one})
 	want := []string{
 		`kubeproxy_sync_proxy_rules_endpoint_changes_pending 1`,
@@ -200,7 +202,7 @@ func TestAnswersAndFlows(t *testing.T) {
 func TestNames(t *testing.T) {
 	m := New("v1", "iptables", []string{"IPv4"})
 	s := snapshot(1)
-	m.Published(s)
+	m.Published(s, nil)
 	m.Problems([]proxier.Problem{{Reason: "BadAddress"}})
 	m.Applied(proxier.Applied{Now: s})
 	m.Applied(proxier.Applied{Now: s, Changes: proxier.Changes{Full: true}})

@@ -70,7 +70,7 @@ func Cluster(ctx context.Context, store *Store, client *Client, o ClusterOptions
 		}),
 		c.reflector(listSlices, client.discovery, "endpointslices", endpoints, &discoveryv1.EndpointSlice{},
 			&sink[*discoveryv1.EndpointSlice]{
-				store: store, trim: trimSlice, received: store.receivedSlices.Add,
+				store: store, trim: store.trimStreamed, received: store.receivedSlices.Add,
 				put: store.putSlice, replace: store.replaceSlices,
 				remove: func(o *discoveryv1.EndpointSlice) { store.deleteSlice(nameOf(o)) },
 			}),

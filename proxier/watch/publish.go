@@ -19,8 +19,8 @@ type PublishOptions struct {
 	// EndpointSlice does not wait at all if nothing was published for as long as this.
 	MaxDelay time.Duration
 	// Published, if set, is told of every snapshot, in Publish's goroutine, after it is on the
-	// feed.
-	Published func(*proxier.Snapshot)
+	// feed, and of what triggered the changes of endpoints in it.
+	Published func(*proxier.Snapshot, []proxier.Trigger)
 }
 
 // Publish resolves the content of store and puts it on feed, at first when the store is synced
@@ -42,11 +42,11 @@ func Publish(ctx context.Context, store *Store, r *resolve.Resolver, feed *proxi
 	var published time.Time
 	for {
 		changed := store.Changed()
-		if s := p.next(); s != nil {
+		if s, triggers := p.next(); s != nil {
 			feed.Publish(s)
 			published = time.Now()
 			if o.Published != nil {
-				o.Published(s)
+				o.Published(s, triggers)
 			}
 		}
 		select {
@@ -72,12 +72,13 @@ type publisher struct {
 	problems []proxier.Problem // what the store reported with it
 }
 
-// next returns the snapshot of the store's present state, nil if it is the last one.
-func (p *publisher) next() *proxier.Snapshot {
-	p.store.gathered()
-	resolved, problems := p.resolver.Resolve(p.store.Inputs()), p.store.Problems()
+// next returns the snapshot of the store's present state, nil if it is the last one, and what
+// triggered the changes in it.
+func (p *publisher) next() (*proxier.Snapshot, []proxier.Trigger) {
+	inputs, triggers := p.store.gather()
+	resolved, problems := p.resolver.Resolve(inputs), p.store.Problems()
 	if resolved == p.resolved && slices.Equal(problems, p.problems) {
-		return nil
+		return nil, nil
 	}
 	p.resolved, p.problems = resolved, problems
 	p.revision++
@@ -87,7 +88,7 @@ func (p *publisher) next() *proxier.Snapshot {
 		out.Problems = append(slices.Clone(problems), resolved.Problems...)
 		slices.SortFunc(out.Problems, compareProblems)
 	}
-	return &out
+	return &out, triggers
 }
 
 // settle returns after no change came for quiet, or after limit. It returns false if ctx ended

@@ -18,7 +18,7 @@ import (
 // publish runs Publish in the bubble of a synctest and records what comes out.
 func publish(t *testing.T, store *Store, o PublishOptions) (feed *proxier.Feed, published *[]*proxier.Snapshot) {
 	feed, published = &proxier.Feed{}, &[]*proxier.Snapshot{}
-	o.Published = func(s *proxier.Snapshot) {
+	o.Published = func(s *proxier.Snapshot, _ []proxier.Trigger) {
 		if got, _ := feed.Current(); got != s {
 			t.Error("told of a snapshot before it was on the feed")
 		}
@@ -162,7 +162,7 @@ func TestPublishAtOnce(t *testing.T) {
 func TestPublishBesideReader(t *testing.T) {
 	store := NewStore()
 	store.Replace(Objects{})
-	store.gathered()
+	store.gather()
 	store.mu.Lock()
 	store.putService(svc("a", "10.96.0.1", nil))
 	store.mu.Unlock()

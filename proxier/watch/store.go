@@ -38,6 +38,9 @@ type Store struct {
 	changed    chan struct{} // nil if nobody waits
 	expectMore bool          // what changed since is likely not all, see setGroup
 
+	started  time.Time         // when this Store was made
+	triggers []proxier.Trigger // of changes since gather
+
 	// handedOver says that the source gives away each object and never gives it again, so that
 	// a label can be dropped once it was read: a map of one label takes 336 bytes.
 	handedOver bool
@@ -70,6 +73,7 @@ func NewStore() *Store {
 		slices:  map[proxier.NamespacedName]heldSlice{},
 		cidrs:   map[string]*networkingv1.ServiceCIDR{},
 		dirty:   map[proxier.NamespacedName]struct{}{},
+		started: time.Now(),
 		waiting: map[string]bool{listServices: true, listSlices: true, listNode: true, listCIDRs: true},
 		synced:  make(chan struct{}),
 	}
@@ -81,6 +85,11 @@ func NewStore() *Store {
 func (s *Store) Inputs() resolve.Inputs {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.current()
+}
+
+// current is Inputs with mu held.
+func (s *Store) current() resolve.Inputs {
 	if len(s.dirty) > 0 {
 		s.inputs.Groups = s.mergeGroups(s.inputs.Groups)
 		s.dirty = map[proxier.NamespacedName]struct{}{} // a cleared map would stay as large as it was
@@ -96,15 +105,7 @@ func (s *Store) Inputs() resolve.Inputs {
 	return s.inputs
 }
 
-// gathered says that what changed so far is about to be published. It is called before Inputs,
-// which others call as well.
-func (s *Store) gathered() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.expectMore = false
-}
-
-// complete reports whether what changed since gathered was called makes sense without waiting for
+// complete reports whether what changed since gather was called makes sense without waiting for
 // more of it.
 func (s *Store) complete() bool {
 	s.mu.Lock()
@@ -311,6 +312,7 @@ func (s *Store) putSlice(slice *discoveryv1.EndpointSlice) {
 	if old.EndpointSlice == slice {
 		return
 	}
+	changedAt := s.changedAt(slice)
 	trimSlice(slice)
 	if s.handedOver {
 		slice.Labels = keep(slice.Labels, func(k string) bool { return k != discoveryv1.LabelServiceName })
@@ -327,6 +329,7 @@ func (s *Store) putSlice(slice *discoveryv1.EndpointSlice) {
 		return // belongs to no Service: nothing can be reached through it
 	}
 	s.slices[name] = heldSlice{slice, service}
+	s.triggered(slice, changedAt)
 	s.withSlices(name, service, func(list sliceList, at int, found bool) sliceList {
 		if found {
 			list[at] = slice
