@@ -109,7 +109,7 @@ func (f *Forward) Close() error {
 	f.stop()
 	f.running.Wait()
 	for _, u := range f.Upstreams() {
-		u.idle.close()
+		u.close()
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/fairway-lb/fairway/dns/plugin"
 	"github.com/google/go-cmp/cmp"
 	dnswire "github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -354,6 +355,60 @@ func TestFile(t *testing.T) {
 	if err := f.Start(context.Background()); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestIsolatedGauge: the metric tells of upstreams that are in use, by any directive, and of no others.
+func TestIsolatedGauge(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(file, []byte("nameserver 192.0.2.3\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	at := func(a string) corefile.Upstream {
+		return corefile.Upstream{Scheme: "dns", Addr: netip.MustParseAddrPort(a), File: file}
+	}
+	d := quick()
+	d.To = []corefile.Upstream{at("192.0.2.1:53"), at("192.0.2.2:53")}
+	m := NewMetrics()
+	one, err := New(d, Options{Metrics: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.To = []corefile.Upstream{{Scheme: "dns", Addr: netip.MustParseAddrPort("192.0.2.1:53")}}
+	other, err := New(d, Options{Metrics: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	expect := func(when string, want map[string]float64) {
+		t.Helper()
+		r := prometheus.NewRegistry()
+		r.MustRegister(m)
+		list, err := r.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]float64{}
+		for _, f := range list {
+			for _, x := range f.GetMetric() {
+				if f.GetName() == "fairway_dns_forward_isolated" {
+					got[x.GetLabel()[0].GetValue()] = x.GetGauge().GetValue()
+				}
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", when, diff)
+		}
+	}
+	for _, u := range one.Upstreams() {
+		u.Isolate(true)
+	}
+	expect("isolated", map[string]float64{"192.0.2.1:53": 1, "192.0.2.2:53": 1})
+	if err := one.rereadNow(); err != nil {
+		t.Fatal(err)
+	}
+	expect("gone from the file", map[string]float64{"192.0.2.1:53": 0, "192.0.2.3:53": 0})
+	one.Close()
+	expect("gone from the Corefile", map[string]float64{"192.0.2.1:53": 0})
 }
 
 // TestHost: a host name among the upstreams is looked up with the resolvers of the directive.

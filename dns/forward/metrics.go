@@ -2,6 +2,7 @@ package forward
 
 import (
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,8 +21,13 @@ type Metrics struct {
 	connHits         *prometheus.CounterVec
 	connMisses       *prometheus.CounterVec
 	mismatches       *prometheus.CounterVec
-	isolated         *prometheus.GaugeVec
+
+	mu   sync.Mutex
+	used map[*Upstream]bool // those of all directives at present
 }
+
+var isolatedDesc = prometheus.NewDesc("fairway_dns_forward_isolated",
+	"1 for an upstream that forwards back to this server, and is not asked for that.", []string{"to"}, nil)
 
 // NewMetrics returns Metrics that have counted nothing.
 func NewMetrics() *Metrics {
@@ -32,6 +38,7 @@ func NewMetrics() *Metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	return &Metrics{
+		used:     map[*Upstream]bool{},
 		broken:   counter("coredns_forward_healthcheck_broken_total", "Counter of the number of complete failures of the healthchecks."),
 		rejected: counter("coredns_forward_max_concurrent_rejects_total", "Counter of the number of queries rejected because the concurrent queries were at maximum."),
 		scrubbed: counter("fairway_dns_forward_scrubbed_records_total", "Records of upstreams' replies that did not belong to the question."),
@@ -42,13 +49,11 @@ func NewMetrics() *Metrics {
 		connHits:   vec("coredns_proxy_conn_cache_hits_total", "Counter of connection cache hits per upstream and protocol.", "proxy_name", "to", "proto"),
 		connMisses: vec("coredns_proxy_conn_cache_misses_total", "Counter of connection cache misses per upstream and protocol.", "proxy_name", "to", "proto"),
 		mismatches: vec("fairway_dns_forward_mismatched_replies_total", "Messages from an upstream's address that were no reply to what was asked: late, broken or forged.", "to"),
-		isolated: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fairway_dns_forward_isolated",
-			Help: "1 for an upstream that forwards back to this server, and is not asked for that."}, []string{"to"}),
 	}
 }
 
 func (m *Metrics) each(f func(prometheus.Collector)) {
-	for _, c := range []prometheus.Collector{m.broken, m.rejected, m.scrubbed, m.duration, m.failures, m.connHits, m.connMisses, m.mismatches, m.isolated} {
+	for _, c := range []prometheus.Collector{m.broken, m.rejected, m.scrubbed, m.duration, m.failures, m.connHits, m.connMisses, m.mismatches} {
 		f(c)
 	}
 }
@@ -56,11 +61,41 @@ func (m *Metrics) each(f func(prometheus.Collector)) {
 // Describe sends the descriptions.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.each(func(c prometheus.Collector) { c.Describe(ch) })
+	ch <- isolatedDesc
 }
 
 // Collect sends the metrics.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.each(func(c prometheus.Collector) { c.Collect(ch) })
+	for to, isolated := range m.isolated() {
+		value := 0.0
+		if isolated {
+			value = 1
+		}
+		ch <- prometheus.MustNewConstMetric(isolatedDesc, prometheus.GaugeValue, value, to)
+	}
+}
+
+// use notes that a directive begins to use an upstream, or ends to.
+func (m *Metrics) use(u *Upstream, on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if on {
+		m.used[u] = true
+	} else {
+		delete(m.used, u)
+	}
+}
+
+// isolated tells for each upstream, by its address, whether a directive isolates it.
+func (m *Metrics) isolated() map[string]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := map[string]bool{}
+	for u := range m.used {
+		out[u.Addr()] = out[u.Addr()] || u.Isolated()
+	}
+	return out
 }
 
 // upstreamMetrics are those of one upstream. Labels are looked up once, and only for what happens.

@@ -103,7 +103,7 @@ func (f *Forward) use(targets []target) {
 	f.upstreams.Store(&now)
 	for _, u := range before {
 		if !slices.Contains(now, u) {
-			u.idle.close()
+			u.close()
 		}
 	}
 }

@@ -52,23 +52,22 @@ func (f *Forward) newUpstream(t target) *Upstream {
 			u.secure.ServerName = t.addr.Addr().WithZone("").String()
 		}
 	}
-	f.metrics.isolated.WithLabelValues(u.Addr()).Set(0) // whatever it was before a reload
 	u.idle.init(f.o.Expire, f.o.MaxAge, f.o.MaxIdleConns)
+	f.metrics.use(u, true)
 	return u
+}
+
+// close ends what the upstream keeps when it is not used any more.
+func (u *Upstream) close() {
+	u.idle.close()
+	u.f.metrics.use(u, false)
 }
 
 // Addr returns address and port, as in the label to of the metrics.
 func (u *Upstream) Addr() string { return u.addr.String() }
 
 // Isolate takes the upstream out of use, or puts it back.
-func (u *Upstream) Isolate(on bool) {
-	u.isolated.Store(on)
-	value := 0.0
-	if on {
-		value = 1
-	}
-	u.f.metrics.isolated.WithLabelValues(u.Addr()).Set(value)
-}
+func (u *Upstream) Isolate(on bool) { u.isolated.Store(on) }
 
 // Isolated reports whether the upstream is out of use.
 func (u *Upstream) Isolated() bool { return u.isolated.Load() }
