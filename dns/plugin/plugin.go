@@ -163,6 +163,31 @@ func Answered(plugin string, m *dnswire.Msg) Reply {
 	return Reply{Msg: m, Rcode: m.Rcode, Plugin: plugin}
 }
 
+// Chase adds to a reply, whose last record is an alias, what the chain says of its target. The code
+// is that of the last name (RFC 6604), and a denial comes with its SOA. If nothing shall be sent to
+// that, the reply becomes a drop. The message must be the caller's own.
+func (p Reply) Chase(ctx context.Context, chain Resolver, r *Request, target string) Reply {
+	end := chain.Lookup(ctx, r, target, r.Type())
+	if end.Drop {
+		return end
+	}
+	p.Msg.Rcode = end.Code()
+	if end.Msg != nil {
+		p.Msg.Answer = append(p.Msg.Answer, end.Msg.Answer...)
+		p.Msg.Truncated = end.Msg.Truncated
+	}
+	switch kind := KindOf(end.Msg); {
+	case kind.Denial():
+		p.Msg.Ns = slices.Clone(end.Msg.Ns)
+	case kind.Error():
+		p.Msg.Ns = nil
+	}
+	if end.Err != nil {
+		p.Err = end.Err
+	}
+	return p
+}
+
 // Option adds an EDNS option to a message whose sections are the caller's own. The server removes
 // it if the query had no OPT record.
 func Option(m *dnswire.Msg, o dnswire.EDNS0) {

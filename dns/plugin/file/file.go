@@ -116,33 +116,10 @@ func (f *File) Wrap(next plugin.Handler) plugin.Handler {
 		// A delegation is not ours to be sure of (RFC 1034, 4.3.1).
 		m.Authoritative = !found.delegated || len(found.answer) > 0
 		if found.outside {
-			return f.follow(ctx, r, m, found.target)
+			return plugin.Answered("file", m).Chase(ctx, f.resolver, r, found.target)
 		}
 		return plugin.Answered("file", m)
 	})
-}
-
-// follow adds what the chain says of the end of an alias. The code is that of the last name
-// (RFC 6604).
-func (f *File) follow(ctx context.Context, r *plugin.Request, m *dnswire.Msg, target string) plugin.Reply {
-	end := f.resolver.Lookup(ctx, r, target, r.Type())
-	if end.Drop {
-		return end
-	}
-	m.Rcode = end.Code()
-	if end.Msg != nil {
-		m.Answer = append(m.Answer, end.Msg.Answer...)
-		m.Truncated = end.Msg.Truncated
-	}
-	switch kind := plugin.KindOf(end.Msg); {
-	case kind.Denial():
-		m.Ns = end.Msg.Ns
-	case kind.Error():
-		m.Ns = nil
-	}
-	p := plugin.Answered("file", m)
-	p.Err = end.Err
-	return p
 }
 
 // Transfer implements transfer.Transferer.

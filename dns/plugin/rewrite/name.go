@@ -154,22 +154,7 @@ func redirect(ctx context.Context, r *plugin.Request, p plugin.Reply, replace fu
 		if r.Type() == dnswire.TypeCNAME {
 			return p
 		}
-		end := resolver.Lookup(ctx, r, target, r.Type())
-		if end.Drop {
-			return end
-		}
-		p.Msg.Rcode = end.Code()
-		if end.Msg != nil {
-			p.Msg.Answer = append(chain, end.Msg.Answer...)
-			p.Msg.Truncated = end.Msg.Truncated
-			if plugin.KindOf(end.Msg).Denial() {
-				p.Msg.Ns = end.Msg.Ns
-			}
-		}
-		if end.Err != nil {
-			p.Err = end.Err
-		}
-		return p
+		return p.Chase(ctx, resolver, r, target)
 	}
 	return p
 }

@@ -218,33 +218,16 @@ func (t *Template) answer(ctx context.Context, r *plugin.Request, u *rule, d *da
 			if s.name != "answer" || !ok || r.Type() != dnswire.TypeA && r.Type() != dnswire.TypeAAAA {
 				continue
 			}
-			if reply = t.follow(ctx, r, u, reply, alias.Target); reply.Drop {
+			if reply = reply.Chase(ctx, t.resolver, r, alias.Target); reply.Drop {
 				return reply
+			}
+			if u.rcode != dnswire.RcodeSuccess {
+				m.Rcode = u.rcode
 			}
 		}
 	}
 	if u.ede != nil {
 		plugin.Option(m, &dnswire.EDNS0_EDE{InfoCode: u.ede.Code, ExtraText: u.ede.Reason})
-	}
-	return reply
-}
-
-// follow adds what is found at the target of an alias. The code is that of the last name
-// (RFC 6604), unless the rule sets one.
-func (t *Template) follow(ctx context.Context, r *plugin.Request, u *rule, reply plugin.Reply, target string) plugin.Reply {
-	end := t.resolver.Lookup(ctx, r, target, r.Type())
-	if end.Drop {
-		return end
-	}
-	if u.rcode == dnswire.RcodeSuccess {
-		reply.Msg.Rcode = end.Code()
-	}
-	if end.Msg != nil {
-		reply.Msg.Answer = append(reply.Msg.Answer, end.Msg.Answer...)
-		reply.Msg.Truncated = end.Msg.Truncated
-	}
-	if end.Err != nil {
-		reply.Err = end.Err
 	}
 	return reply
 }

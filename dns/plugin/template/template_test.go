@@ -105,7 +105,11 @@ func TestTemplate(t *testing.T) {
 		{"alias", "template IN ANY foogle.com {\nmatch \"^foogle\\.com\\.$\"\nanswer \"foogle.com 60 IN CNAME google.com\"\n}", "foogle.com. A",
 			"NOERROR aa rd\nfoogle.com. 60 IN CNAME google.com.\ngoogle.com. 9 IN A 192.0.2.1\n"},
 		{"alias of another type", "template IN ANY foogle.com {\nanswer \"foogle.com 60 IN CNAME google.com\"\n}", "foogle.com. TXT", "NOERROR aa rd\nfoogle.com. 60 IN CNAME google.com.\n"},
-		{"alias to what is not there", "template IN ANY foogle.com {\nanswer \"foogle.com 60 IN CNAME google.com\"\n}", "foogle.com. AAAA", "NXDOMAIN aa rd\nfoogle.com. 60 IN CNAME google.com.\n"},
+		{"alias to what is not there", "template IN ANY foogle.com {\nanswer \"foogle.com 60 IN CNAME google.com\"\n}", "foogle.com. AAAA", "NXDOMAIN aa rd\nfoogle.com. 60 IN CNAME google.com.\nauth google.com. 9 IN SOA ns. host. 1 2 3 4 5\n"},
+		{"alias and authority of one's own", "template IN ANY foogle.com {\nanswer \"foogle.com 60 IN CNAME google.com\"\nauthority \"foogle.com 60 IN NS ns\"\n}", "foogle.com. AAAA",
+			"NXDOMAIN aa rd\nfoogle.com. 60 IN CNAME google.com.\nauth google.com. 9 IN SOA ns. host. 1 2 3 4 5\nauth foogle.com. 60 IN NS ns.\n"},
+		{"alias and a code of one's own", "template IN ANY foogle.com {\nrcode NXDOMAIN\nanswer \"foogle.com 60 IN CNAME google.com\"\n}", "foogle.com. A",
+			"NXDOMAIN aa rd\nfoogle.com. 60 IN CNAME google.com.\ngoogle.com. 9 IN A 192.0.2.1\n"},
 		{"alias to a failure", "template IN ANY a {\nanswer \"a 60 IN CNAME fail.com\"\n}", "a. A", "SERVFAIL aa rd error: i/o timeout\na. 60 IN CNAME fail.com.\n"},
 		{"alias to what is dropped", "template IN ANY a {\nanswer \"a 60 IN CNAME drop.com\"\n}", "a. A", "dropped\n"},
 
