@@ -27,6 +27,7 @@ type load struct {
 	once    bool          // ask for everything once
 	limit   time.Duration // else, for how long
 	rate    int           // queries a second; 0: as many as are answered
+	oneCore bool          // the client has clientCore, and the server another
 }
 
 // A report is what dnsperf says.
@@ -54,6 +55,9 @@ func (l load) run(ctx context.Context, s *nameserver.Server) (report, error) {
 	}
 	out := &strings.Builder{}
 	cmd := exec.Command("dnsperf", args...)
+	if l.oneCore {
+		cmd = exec.Command("taskset", append([]string{"-c", fmt.Sprint(clientCore), "dnsperf"}, args...)...)
+	}
 	cmd.Stdout = out
 	var p *process.Process
 	err := s.Space.In(func() (err error) {

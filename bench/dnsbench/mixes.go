@@ -3,6 +3,8 @@ package dnsbench
 import (
 	"fmt"
 	"strings"
+
+	"github.com/fairway-lb/fairway/bench/nameserver"
 )
 
 // A Mix is a kind of load: what is asked, in the form that dnsperf reads, and how much of it the
@@ -17,6 +19,9 @@ type Mix struct {
 	Cached  bool
 	Queries string
 }
+
+// known reports whether a subject can answer: one that only has a zone file cannot ask an upstream.
+func (m Mix) known(subject string) bool { return !m.Cached || subject != nameserver.NSD }
 
 // mixes are the loads for a cluster.
 func (c cluster) mixes() []Mix {

@@ -48,14 +48,15 @@ All servers ran at the same time, each in a network namespace of its own, and we
 %[1]d round(s), by dnsperf over UDP from 128 sockets, with at most 200 queries in flight, for %[2]s each
 time. Fairway and CoreDNS have the Corefile that kubeadm installs and the same 1,000 Services from
 the same list/watch server. NSD and Unbound have the same names in a zone file (Unbound as an
-auth-zone): they know no Kubernetes, and stand for what an answer costs at the least. Server and
-client share the machine's cores.
+auth-zone): they know no Kubernetes, and stand for what an answer costs at the least.
 
 *CPU* is the time, user and system, that the kernel accounts to the server's process, for each
 answered query: at the highest load, and at the fixed load, where there is one query to a wake-up
-and every server pays more. *Latency* is that of the fixed load, as dnsperf sees it. Medians of the
-rounds, with the least and the most. *Ratio* is Fairway's figure over that of the other, below 1
-where Fairway needs less, with the 95 %% interval of the bootstrap (none with under three rounds).
+and every server pays more. *On one core*: all threads of the server are bound to one core and the
+client to another; *beside the client*: they share all cores. *p50* and *p99* are of the fixed load,
+as dnsperf sees it. Medians of the rounds, with the least and the most. Ratios are Fairway's figure
+over that of the other, with the 95 %% interval of the bootstrap (none with under three rounds): of
+CPU and latency, below 1 is better; of queries/s, above 1.
 
 - *cluster A*: the addresses of 1,000 Services. *NXDOMAIN*: what the first entry of a search list
   makes of a name outside of the cluster. *search list*: all eight queries that a pod with ndots:5
@@ -71,45 +72,93 @@ func (r Result) Markdown() string {
 	for _, name := range slices.Sorted(maps.Keys(r.Machine.Versions)) {
 		fmt.Fprintf(&b, "%s: %s. ", name, r.Machine.Versions[name])
 	}
-	fmt.Fprintf(&b, "\n"+method, r.Options.Rounds, r.Options.Duration)
+	b.WriteString("\n" + r.Tables())
+	return b.String()
+}
+
+// Tables are the page without its head, to stand in another.
+func (r Result) Tables() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, method, r.Options.Rounds, r.Options.Duration)
 	r.ratios(&b)
 	r.loads(&b)
 	r.sizes(&b)
 	return b.String()
 }
 
-// A measure is one figure of a sample.
-type measure struct {
-	name  string
-	fixed bool // of the run at the fixed load
-	of    func(Sample) float64
-	unit  string
+// A Measure is one figure of a sample.
+type Measure struct {
+	Name string
+	Unit string
+	More bool // more is better
+	// of takes the figure from a sample. It is of samples at the fixed load, at the highest, or at
+	// the highest of one core.
+	of             func(Sample) float64
+	fixed, oneCore bool
 }
 
+// The measures of a load.
 var (
-	peakCPU  = measure{"CPU", false, Sample.perQuery, "µs"}
-	fixedCPU = measure{"CPU at fixed load", true, Sample.perQuery, "µs"}
-	qps      = measure{"queries/s", false, func(s Sample) float64 { return float64(s.Queries) / s.Seconds }, ""}
-	p50      = measure{"p50", true, func(s Sample) float64 { return micro(s.P50) }, "µs"}
-	p99      = measure{"p99", true, func(s Sample) float64 { return micro(s.P99) }, "µs"}
+	PeakCPU  = Measure{Name: "CPU per query", Unit: "µs", of: Sample.perQuery}
+	FixedCPU = Measure{Name: "CPU per query at fixed load", Unit: "µs", of: Sample.perQuery, fixed: true}
+	P50      = Measure{Name: "p50 at fixed load", Unit: "µs", of: func(s Sample) float64 { return micro(s.P50) }, fixed: true}
+	P99      = Measure{Name: "p99 at fixed load", Unit: "µs", of: func(s Sample) float64 { return micro(s.P99) }, fixed: true}
+	OneCore  = Measure{Name: "queries/s on one core", More: true, of: Sample.perSecond, oneCore: true}
+	Peak     = Measure{Name: "queries/s beside the client", More: true, of: Sample.perSecond}
 )
+
+// Measures are all of them, in the order of a report.
+var Measures = []Measure{PeakCPU, OneCore, Peak, FixedCPU, P50, P99}
 
 func (s Sample) perQuery() float64 { return micro(s.CPU) / float64(s.Queries) }
 
+func (s Sample) perSecond() float64 { return float64(s.Queries) / s.Seconds }
+
 func micro(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// values are a figure of a subject with a mix, in the order of the rounds.
-func (r Result) values(subject, mix string, m measure) (out []float64) {
+// Names are the subjects that were asked for, with the copy of the control, in the order of a
+// report.
+func (r Result) Names() []string { return r.Options.names() }
+
+// Title is how a report calls a subject.
+func Title(subject string) string {
+	kind := strings.TrimSuffix(subject, Again)
+	return title[kind] + strings.TrimPrefix(subject, kind)
+}
+
+// Reason is why a subject has no figures of a load, "" if there is none.
+func Reason(subject, mix string) string {
+	for _, m := range (cluster{services: 1, sets: 1}).mixes() {
+		if m.Name == mix && !m.known(subject) {
+			return "has only a zone file"
+		}
+	}
+	return ""
+}
+
+// Lost is how many queries of a load a subject did not answer.
+func (r Result) Lost(subject, mix string) (lost int) {
 	for _, s := range r.Samples {
-		if s.Subject == subject && s.Mix == mix && (s.Rate > 0) == m.fixed {
+		if s.Subject == subject && s.Mix == mix {
+			lost += s.Lost
+		}
+	}
+	return lost
+}
+
+// Values are a figure of a subject with a load, in the order of the rounds; none if it was not
+// measured.
+func (r Result) Values(subject, mix string, m Measure) (out []float64) {
+	for _, s := range r.Samples {
+		if s.Subject == subject && s.Mix == mix && (s.Rate > 0) == m.fixed && s.OneCore == m.oneCore {
 			out = append(out, m.of(s))
 		}
 	}
 	return out
 }
 
-// mixNames are the mixes that were measured, in order.
-func (r Result) mixNames() (out []string) {
+// Mixes are the loads that were measured, in order.
+func (r Result) Mixes() (out []string) {
 	for _, s := range r.Samples {
 		if !slices.Contains(out, s.Mix) {
 			out = append(out, s.Mix)
@@ -119,23 +168,20 @@ func (r Result) mixNames() (out []string) {
 }
 
 func (r Result) ratios(b *strings.Builder) {
-	others := slices.DeleteFunc(slices.Clone(r.Options.Subjects), func(s string) bool { return s == nameserver.Fairway })
-	columns := []measure{peakCPU, fixedCPU, p99}
-	b.WriteString("\n## Fairway over the others\n\n|")
+	others := slices.DeleteFunc(slices.Clone(r.Names()), func(s string) bool { return s == nameserver.Fairway })
 	for _, other := range others {
-		for _, m := range columns {
-			fmt.Fprintf(b, " | %s: %s", title[other], m.name)
+		fmt.Fprintf(b, "\n| Fairway / %s", Title(other))
+		for _, m := range Measures {
+			b.WriteString(" | " + m.Name)
 		}
-	}
-	b.WriteString(" |\n|---" + strings.Repeat("|---", len(others)*len(columns)) + "|\n")
-	for _, mix := range r.mixNames() {
-		fmt.Fprintf(b, "| %s", mix)
-		for _, other := range others {
-			for _, m := range columns {
-				b.WriteString(" | " + ratio(r.values(nameserver.Fairway, mix, m), r.values(other, mix, m)))
+		b.WriteString(" |\n|---" + strings.Repeat("|---", len(Measures)) + "|\n")
+		for _, mix := range r.Mixes() {
+			fmt.Fprintf(b, "| %s", mix)
+			for _, m := range Measures {
+				b.WriteString(" | " + ratio(r.Values(nameserver.Fairway, mix, m), r.Values(other, mix, m)))
 			}
+			b.WriteString(" |\n")
 		}
-		b.WriteString(" |\n")
 	}
 }
 
@@ -160,36 +206,67 @@ func spread(values []float64, format string) string {
 }
 
 func (r Result) loads(b *strings.Builder) {
-	for _, mix := range r.mixNames() {
+	for _, mix := range r.Mixes() {
 		rate := 0
 		for _, s := range r.Samples {
 			if s.Mix == mix {
 				rate = max(rate, s.Rate)
 			}
 		}
-		fmt.Fprintf(b, "\n## %s\n\nFixed load: %d queries/s.\n\n| | CPU, µs | queries/s | CPU at fixed load, µs | p50, µs | p99, µs | lost |\n|---|---|---|---|---|---|---|\n", mix, rate)
-		for _, subject := range r.Options.Subjects {
-			if len(r.values(subject, mix, peakCPU)) == 0 {
-				fmt.Fprintf(b, "| %s | has only a zone file | | | | | |\n", title[subject])
+		fmt.Fprintf(b, "\n### %s\n\nFixed load: %d queries/s.\n\n|", mix, rate)
+		for _, m := range Measures {
+			b.WriteString(" | " + strings.TrimSuffix(m.Name+", "+m.Unit, ", "))
+		}
+		b.WriteString(" | lost |\n|---" + strings.Repeat("|---", len(Measures)) + "|---|\n")
+		for _, subject := range r.Names() {
+			if why := Reason(subject, mix); why != "" {
+				fmt.Fprintf(b, "| %s | %s%s |\n", Title(subject), why, strings.Repeat(" |", len(Measures)))
 				continue
 			}
-			lost := 0
-			for _, s := range r.Samples {
-				if s.Subject == subject && s.Mix == mix {
-					lost += s.Lost
+			fmt.Fprintf(b, "| %s", Title(subject))
+			for _, m := range Measures {
+				format := "%.0f"
+				if m.Name == PeakCPU.Name || m.Name == FixedCPU.Name {
+					format = "%.1f"
 				}
+				b.WriteString(" | " + spread(r.Values(subject, mix, m), format))
 			}
-			fmt.Fprintf(b, "| %s", title[subject])
-			for _, m := range []measure{peakCPU, qps, fixedCPU, p50, p99} {
-				format := "%.1f"
-				if m.unit == "" || m.name[0] == 'p' {
-					format = "%.0f"
-				}
-				b.WriteString(" | " + spread(r.values(subject, mix, m), format))
-			}
-			fmt.Fprintf(b, " | %d |\n", lost)
+			fmt.Fprintf(b, " | %d |\n", r.Lost(subject, mix))
 		}
 	}
+}
+
+// A SizeMeasure is one figure of a Size.
+type SizeMeasure struct {
+	Name, Unit, Format string
+	Of                 func(Size) float64
+}
+
+// SizeMeasures are those of a large cluster, in the order of a report.
+var SizeMeasures = []SizeMeasure{
+	{"ready", "ms", "%.0f", func(s Size) float64 { return micro(s.Ready) / 1000 }},
+	{"memory, synced", "MB", "%.0f", func(s Size) float64 { return float64(s.Synced) / 1e6 }},
+	{"memory, loaded", "MB", "%.0f", func(s Size) float64 { return float64(s.Loaded) / 1e6 }},
+	{"memory, peak", "MB", "%.0f", func(s Size) float64 { return float64(s.Peak) / 1e6 }},
+	{"change p50", "ms", "%.2f", func(s Size) float64 { return stats.Quantile(s.changes(), 0.5) }},
+	{"change p99", "ms", "%.2f", func(s Size) float64 { return stats.Quantile(s.changes(), 0.99) }},
+	{"CPU of a change", "µs", "%.0f", func(s Size) float64 { return micro(s.CPU) }},
+}
+
+// SizeValues are a figure of a subject with the large cluster, in the order of the rounds; none if
+// it was not measured.
+func (r Result) SizeValues(subject string, m SizeMeasure) (out []float64) {
+	for _, s := range r.Sizes {
+		if s.Subject == subject {
+			out = append(out, m.Of(s))
+		}
+	}
+	return out
+}
+
+// KnowsKubernetes reports whether a subject is measured with the large cluster at all.
+func KnowsKubernetes(subject string) bool {
+	return subject == nameserver.Fairway || subject == nameserver.CoreDNS
 }
 
 // sizes writes what a large cluster takes.
@@ -198,46 +275,28 @@ func (r Result) sizes(b *strings.Builder) {
 		return
 	}
 	fmt.Fprintf(b, `
-## %d Services of %d endpoints
+### %d Services of %d endpoints
 
 Each server alone, from its start. *Ready* is until the first answer, *synced* the resident memory
 %s later, *loaded* after %d changes and %s of queries at the highest load, *peak* the most there
 ever was. *Change* is from the moment the list/watch server has a new address for one Service until
 an answer shows it; *CPU* what the server uses for one, the questions taken off.
 
-| | ready, ms | synced, MB | loaded, MB | peak, MB | change, ms: p50 | p99 | CPU of a change, µs |
-|---|---|---|---|---|---|---|---|
-`, r.Options.Services, r.Options.Endpoints, r.Options.Settle, r.Options.Changes, r.Options.Duration)
-	columns := []struct {
-		format string
-		of     func(Size) float64
-	}{
-		{"%.0f", func(s Size) float64 { return micro(s.Ready) / 1000 }},
-		{"%.0f", func(s Size) float64 { return float64(s.Synced) / 1e6 }},
-		{"%.0f", func(s Size) float64 { return float64(s.Loaded) / 1e6 }},
-		{"%.0f", func(s Size) float64 { return float64(s.Peak) / 1e6 }},
-		{"%.2f", func(s Size) float64 { return stats.Quantile(s.changes(), 0.5) }},
-		{"%.2f", func(s Size) float64 { return stats.Quantile(s.changes(), 0.99) }},
-		{"%.0f", func(s Size) float64 { return micro(s.CPU) }},
+|`, r.Options.Services, r.Options.Endpoints, r.Options.Settle, r.Options.Changes, r.Options.Duration)
+	for _, m := range SizeMeasures {
+		fmt.Fprintf(b, " | %s, %s", m.Name, m.Unit)
 	}
-	values := func(subject string, of func(Size) float64) (out []float64) {
-		for _, s := range r.Sizes {
-			if s.Subject == subject {
-				out = append(out, of(s))
-			}
-		}
-		return out
-	}
+	b.WriteString(" |\n|---" + strings.Repeat("|---", len(SizeMeasures)) + "|\n")
 	for _, subject := range []string{nameserver.Fairway, nameserver.CoreDNS} {
-		fmt.Fprintf(b, "| %s", title[subject])
-		for _, c := range columns {
-			b.WriteString(" | " + spread(values(subject, c.of), c.format))
+		fmt.Fprintf(b, "| %s", Title(subject))
+		for _, m := range SizeMeasures {
+			b.WriteString(" | " + spread(r.SizeValues(subject, m), m.Format))
 		}
 		b.WriteString(" |\n")
 	}
 	b.WriteString("| ratio")
-	for _, c := range columns {
-		b.WriteString(" | " + ratio(values(nameserver.Fairway, c.of), values(nameserver.CoreDNS, c.of)))
+	for _, m := range SizeMeasures {
+		b.WriteString(" | " + ratio(r.SizeValues(nameserver.Fairway, m), r.SizeValues(nameserver.CoreDNS, m)))
 	}
 	b.WriteString(" |\n")
 }

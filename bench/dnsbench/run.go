@@ -2,12 +2,15 @@ package dnsbench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fairway-lb/fairway/bench/listwatch"
@@ -24,7 +27,10 @@ type Options struct {
 	Rounds   int           `json:"rounds"`
 	Duration time.Duration `json:"duration"` // of one run of dnsperf
 	Subjects []string      `json:"subjects"`
-	Only     string        `json:"-"` // regular expression of the mixes to measure; empty: all
+	// Control is a subject that is measured twice, as if it were two: what differs between the two
+	// is noise. "" for none.
+	Control string `json:"control,omitempty"`
+	Only    string `json:"-"` // regular expression of the mixes to measure; empty: all
 
 	// Services and Endpoints are the size of the cluster in the measurement of memory and of
 	// changes; that of the loads has 1,000 Services. No Services: no such measurement.
@@ -43,8 +49,9 @@ type Sample struct {
 	Subject string        `json:"subject"`
 	Mix     string        `json:"mix"`
 	Round   int           `json:"round"`
-	Rate    int           `json:"rate,omitempty"` // queries a second that were sent; 0: as many as were answered
-	Queries int           `json:"queries"`        // that were answered
+	Rate    int           `json:"rate,omitempty"`     // queries a second that were sent; 0: as many as were answered
+	OneCore bool          `json:"one_core,omitempty"` // the server had one core, and the client another
+	Queries int           `json:"queries"`            // that were answered
 	Lost    int           `json:"lost,omitempty"`
 	Seconds float64       `json:"seconds"`
 	CPU     time.Duration `json:"cpu"` // of the subject meanwhile, ns
@@ -53,9 +60,13 @@ type Sample struct {
 	Rcodes  string        `json:"rcodes"`
 }
 
+// Again is what the name of the second copy of the control ends with.
+const Again = " (again)"
+
 // A subject is a server that is up.
 type subject struct {
 	*nameserver.Server
+	name  string
 	close []func()
 }
 
@@ -72,9 +83,20 @@ func (s *subject) end() {
 	}
 }
 
+// names are the subjects and the copy of the control right after it.
+func (o Options) names() (out []string) {
+	for _, s := range o.Subjects {
+		out = append(out, s)
+		if s == o.Control {
+			out = append(out, s+Again)
+		}
+	}
+	return out
+}
+
 // start brings up a subject in a namespace of its own. net answers for what is not the cluster's.
-func (o Options) start(ctx context.Context, kind string, api *listwatch.Server, net *nameserver.Internet, zone string) (_ *subject, err error) {
-	s := &subject{}
+func (o Options) start(ctx context.Context, name string, api *listwatch.Server, net *nameserver.Internet, zone string) (_ *subject, err error) {
+	s, kind := &subject{name: name}, strings.TrimSuffix(name, Again)
 	defer func() {
 		if err != nil {
 			s.end()
@@ -138,8 +160,8 @@ func (o Options) Run(ctx context.Context) (samples []Sample, err error) {
 	}
 	defer os.RemoveAll(dir)
 	var up []*subject
-	for _, kind := range o.Subjects {
-		s, err := o.start(ctx, kind, api, net, zoneFile(objects))
+	for _, name := range o.names() {
+		s, err := o.start(ctx, name, api, net, zoneFile(objects))
 		if err != nil {
 			return nil, err
 		}
@@ -171,9 +193,10 @@ func (o Options) Run(ctx context.Context) (samples []Sample, err error) {
 	return samples, nil
 }
 
-// measure sends one mix to one subject: at a fixed load, then at the highest.
+// measure sends one mix to one subject: at a fixed load, then at the highest, then at the highest
+// that one core answers, if there is another for the client.
 func (o Options) measure(ctx context.Context, s *subject, m Mix, file string) (out []Sample, err error) {
-	if m.Cached && s.Name == nameserver.NSD {
+	if !m.known(s.name) {
 		return nil, nil
 	}
 	l := load{queries: file, edns: m.EDNS, limit: o.Duration}
@@ -184,26 +207,44 @@ func (o Options) measure(ctx context.Context, s *subject, m Mix, file string) (o
 			return nil, err
 		}
 	}
-	for _, rate := range []int{m.Load, 0} {
-		o.Progress(fmt.Sprintf("%s, %s, %d queries/s", m.Name, s.Name, rate))
-		l.rate = rate
-		before, err := process.CPU(s.PID())
-		if err != nil {
-			return nil, err
+	for _, kind := range []Sample{{Rate: m.Load}, {}, {OneCore: true}} {
+		if kind.OneCore && runtime.NumCPU() < 2 {
+			continue
 		}
-		r, err := l.run(ctx, s.Server)
+		o.Progress(fmt.Sprintf("%s, %s", m.Name, s.name))
+		kind.Subject, kind.Mix = s.name, m.Name
+		l.rate, l.oneCore = kind.Rate, kind.OneCore
+		got, err := s.load(ctx, l, kind)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s, %s: %w", s.name, m.Name, err)
 		}
-		after, err := process.CPU(s.PID())
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", s.Err(), err)
-		}
-		out = append(out, Sample{
-			Subject: s.Name, Mix: m.Name, Rate: rate, Queries: r.completed, Lost: r.lost, Seconds: r.seconds,
-			CPU: after - before, P50: r.quantile(0.5), P99: r.quantile(0.99), Rcodes: r.rcodes,
-		})
+		out = append(out, got)
 	}
+	return out, nil
+}
+
+// load runs dnsperf and fills in what came of it.
+func (s *subject) load(ctx context.Context, l load, out Sample) (_ Sample, err error) {
+	if l.oneCore {
+		if err := bind(s.PID(), []int{serverCore}); err != nil {
+			return out, err
+		}
+		defer func() { err = errors.Join(err, bind(s.PID(), nil)) }()
+	}
+	before, err := process.CPU(s.PID())
+	if err != nil {
+		return out, err
+	}
+	r, err := l.run(ctx, s.Server)
+	if err != nil {
+		return out, err
+	}
+	after, err := process.CPU(s.PID())
+	if err != nil {
+		return out, errors.Join(s.Err(), err)
+	}
+	out.Queries, out.Lost, out.Seconds, out.Rcodes = r.completed, r.lost, r.seconds, r.rcodes
+	out.CPU, out.P50, out.P99 = after-before, r.quantile(0.5), r.quantile(0.99)
 	return out, nil
 }
 
