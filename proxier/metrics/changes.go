@@ -7,8 +7,9 @@ import (
 )
 
 // changes counts the Services that came, went or changed between two snapshots of one producer,
-// and those of which only the endpoints changed. Old may be nil.
-func changes(old, now *proxier.Snapshot) (services, endpoints int) {
+// those of which only the endpoints changed, and how many endpoints all have more than before. Old
+// may be nil.
+func changes(old, now *proxier.Snapshot) (services, endpoints, more int) {
 	var a []*proxier.Service
 	if old != nil {
 		a = old.Services
@@ -19,10 +20,11 @@ func changes(old, now *proxier.Snapshot) (services, endpoints int) {
 		case a[0] == b[0]:
 			a, b = a[1:], b[1:]
 		case c < 0:
-			services, a = services+1, a[1:]
+			services, more, a = services+1, more-countEndpoints(a[0]), a[1:]
 		case c > 0:
-			services, b = services+1, b[1:]
+			services, more, b = services+1, more+countEndpoints(b[0]), b[1:]
 		default:
+			more += countEndpoints(b[0]) - countEndpoints(a[0])
 			if sameEndpoints(a[0], b[0]) {
 				services++
 			} else {
@@ -31,7 +33,18 @@ func changes(old, now *proxier.Snapshot) (services, endpoints int) {
 			a, b = a[1:], b[1:]
 		}
 	}
-	return services + len(a) + len(b), endpoints
+	return services + len(a) + len(b), endpoints, more + countEndpoints(b...) - countEndpoints(a...)
+}
+
+// countEndpoints returns the number of endpoints of all ports.
+func countEndpoints(list ...*proxier.Service) int {
+	n := 0
+	for _, s := range list {
+		for i := range s.Ports {
+			n += len(s.Ports[i].Endpoints)
+		}
+	}
+	return n
 }
 
 // sameEndpoints reports whether two states of one Service have the same endpoints.

@@ -117,7 +117,7 @@ func (m *Metrics) Published(s *proxier.Snapshot, triggers []proxier.Trigger) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.programming.published(s, triggers)
-	services, endpoints := changes(m.newest, s)
+	services, endpoints, more := changes(m.newest, s)
 	m.newest = s
 	m.serviceChanges.Add(float64(services))
 	m.servicePending.Add(float64(services))
@@ -127,7 +127,7 @@ func (m *Metrics) Published(s *proxier.Snapshot, triggers []proxier.Trigger) {
 	m.published.Set(float64(s.Revision))
 	m.services.Set(float64(len(s.Services)))
 	m.frontends.Set(float64(len(s.Frontends)))
-	m.endpoints.Set(float64(countEndpoints(s)))
+	m.endpoints.Add(float64(more))
 }
 
 // Problems notes what is not done at present.
@@ -170,7 +170,7 @@ func (m *Metrics) Applied(a proxier.Applied) {
 	m.lines.Add(float64(a.Changes.Lines))
 	services, endpoints := 0, 0
 	if m.newest != nil && m.newest.Revision > a.Now.Revision {
-		services, endpoints = changes(a.Now, m.newest)
+		services, endpoints, _ = changes(a.Now, m.newest)
 	}
 	m.servicePending.Set(float64(services))
 	m.endpointPending.Set(float64(endpoints))
@@ -231,14 +231,4 @@ func (m *Metrics) countNoLocal(s *proxier.Snapshot) {
 			m.noLocal.WithLabelValues(policy, family).Set(float64(count[[2]string{policy, family}]))
 		}
 	}
-}
-
-func countEndpoints(s *proxier.Snapshot) int {
-	n := 0
-	for _, svc := range s.Services {
-		for _, p := range svc.Ports {
-			n += len(p.Endpoints)
-		}
-	}
-	return n
 }

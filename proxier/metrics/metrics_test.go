@@ -220,3 +220,17 @@ func TestNames(t *testing.T) {
 		t.Errorf("names that the linter finds fault with (-want +got):\n%s\n%v", diff, problems)
 	}
 }
+
+// TestEndpoints: the number of endpoints follows the Services, though only those are counted that
+// changed.
+func TestEndpoints(t *testing.T) {
+	m := New("v1", "iptables", []string{"IPv4"})
+	a, b, c := service("a", "10.244.1.1"), service("b", "10.244.1.1", "10.244.1.2"), service("c", "10.244.1.1", "10.244.1.2", "10.244.1.3")
+	steps := [][]*proxier.Service{{b}, {b, c}, {a, b, c}, {a, service("b"), c}, {a, b}, {c}, {a, service("b", "10.244.1.9")}, {}}
+	for i, want := range []string{"2", "5", "6", "4", "3", "3", "2", "0"} {
+		m.Published(snapshot(uint64(i+1), steps[i]...), nil)
+		if diff := cmp.Diff([]string{"fairway_endpoints " + want}, values(t, m, "fairway_endpoints")); diff != "" {
+			t.Errorf("step %d (-want +got):\n%s", i, diff)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -66,6 +67,17 @@ func BenchmarkResolve(b *testing.B) {
 	})
 	b.Run("one endpoint", func(b *testing.B) {
 		variants := [2]Inputs{changeOne(in, 5000, false), changeOne(in, 5000, true)}
+		r := New(defaults())
+		r.Resolve(in)
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			r.Resolve(variants[i%2])
+		}
+	})
+	b.Run("one Service", func(b *testing.B) { // comes, and goes
+		without := in
+		without.Groups = slices.Delete(slices.Clone(in.Groups), 5000, 5001)
+		variants := [2]Inputs{without, in}
 		r := New(defaults())
 		r.Resolve(in)
 		b.ReportAllocs()
