@@ -142,6 +142,11 @@ func TestRenderProblems(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "-d 10.96.0.10/32") || !strings.Contains(errs, "Service shop/web: ") || !strings.Contains(errs, "127.0.0.1") {
 		t.Errorf("exit code %d, problems:\n%s\nrules:\n%s", code, errs, out)
 	}
+	write("good.yaml", "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {clusterIP: 10.96.0.10, externalIPs: [203.0.113.1, 198.51.100.1], ports: [{port: 80}]}}\n")
+	out, errs, code = run(t, "render", "--manifests", dir, "--external-ip-ranges", "192.0.2.0/24,203.0.113.0/24")
+	if code != 0 || !strings.Contains(out, "203.0.113.1") || strings.Contains(out, "198.51.100.1") || !strings.Contains(errs, "externalIP 198.51.100.1 is outside the ranges") {
+		t.Errorf("with ranges: exit code %d, problems:\n%s\nrules:\n%s", code, errs, out)
+	}
 	write("bad.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: bad, namespace: shop}\nspec: {ports: [{port: high}]}\n")
 	out, errs, code = run(t, "render", "--manifests", dir)
 	if code != 1 || !strings.Contains(out, "-d 10.96.0.10/32") || !strings.Contains(errs, "bad.yaml:4: spec.ports[0].port") {

@@ -116,7 +116,7 @@ func settingsOf(c config.Config) settings {
 			MasqueradeAll:     c.MasqueradeAll(),
 			NodePortAddresses: k.NodePortAddresses,
 			IPv4:              v4, IPv6: v6,
-			DenyExternalIPs: !c.AllowExternalIPs(),
+			DenyExternalIPs: !c.AllowExternalIPs(), ExternalIPRanges: c.ExternalIPCIDRs(),
 		},
 		iptables: iptables.Options{
 			Variant: c.IPTablesVariant, MasqueradeBit: c.MasqueradeBit(), IPv4: v4, IPv6: v6, TCPBeLiberal: k.Conntrack.TCPBeLiberal,

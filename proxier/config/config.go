@@ -36,6 +36,9 @@ type Config struct {
 	AdminSocket string `json:"adminSocket,omitempty"`
 	// IPTablesVariant is "nft" or "legacy", "" for the one that the node uses.
 	IPTablesVariant string `json:"iptablesVariant,omitempty"`
+	// ExternalIPRanges are the CIDRs that externalIPs of Services may come from, with a comma
+	// between; "" for no such limit.
+	ExternalIPRanges string `json:"externalIPRanges,omitempty"`
 	// DNS is the resolver in the proxy's own process.
 	DNS DNS `json:"dns"`
 
@@ -71,15 +74,7 @@ func (c *Config) Warnings() []string {
 }
 
 // ClusterCIDRs returns the addresses of the cluster's pods, at most one prefix of each family.
-func (c *Config) ClusterCIDRs() []netip.Prefix {
-	var out []netip.Prefix
-	for _, text := range splitList(c.Kube.ClusterCIDR) {
-		if p, err := parseCIDR(text); err == nil {
-			out = append(out, p)
-		}
-	}
-	return out
-}
+func (c *Config) ClusterCIDRs() []netip.Prefix { return cidrs(c.Kube.ClusterCIDR) }
 
 // DetectMode returns how pods are told from outside clients: ClusterCIDR, NodeCIDR,
 // BridgeInterface or InterfaceNamePrefix.
@@ -142,6 +137,10 @@ func (c *Config) AllowExternalIPs() bool {
 	return allow || !ok
 }
 
+// ExternalIPCIDRs returns the ranges that spec.externalIPs must come from, nil if they may come from
+// anywhere.
+func (c *Config) ExternalIPCIDRs() []netip.Prefix { return cidrs(c.ExternalIPRanges) }
+
 // LogJSON reports whether logs are JSON objects instead of text.
 func (c *Config) LogJSON() bool { return c.Kube.Logging.Format == "json" }
 
@@ -168,6 +167,16 @@ func parseAddr(text string) (netip.Addr, error) {
 		return netip.Addr{}, &net.ParseError{Type: "IP address", Text: text}
 	}
 	return a.Unmap(), nil
+}
+
+// cidrs returns the prefixes of a list with commas. Validate reports what is none.
+func cidrs(list string) (out []netip.Prefix) {
+	for _, text := range splitList(list) {
+		if p, err := parseCIDR(text); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 func parseCIDR(text string) (netip.Prefix, error) {

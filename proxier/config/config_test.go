@@ -107,7 +107,9 @@ func TestCommandLines(t *testing.T) {
 			c.Kube.MetricsBindAddress = ""
 		}},
 		{"ours", []string{"--manifests=/m", "--admin-socket=/s", "--iptables-variant=legacy", "--log-format=json", "--hostname-override=node-1", "--healthz-port=1",
-			"--bind-address=fd00::1", "--dns-listen=192.0.2.1,[fd00::1]:53", "--dns-corefile=/c", "--dns-service=", "--dns-clients=10.0.0.0/8"}, func(c *Config) {
+			"--bind-address=fd00::1", "--dns-listen=192.0.2.1,[fd00::1]:53", "--dns-corefile=/c", "--dns-service=", "--dns-clients=10.0.0.0/8",
+			"--external-ip-ranges=203.0.113.0/24,2001:db8::/32"}, func(c *Config) {
+			c.ExternalIPRanges = "203.0.113.0/24,2001:db8::/32"
 			c.DNS = DNS{Listen: "192.0.2.1,[fd00::1]:53", Corefile: "/c", Clients: "10.0.0.0/8"}
 			c.Manifests, c.AdminSocket, c.IPTablesVariant = "/m", "/s", "legacy"
 			c.Kube.Logging.Format = "json"
@@ -147,7 +149,7 @@ func TestEveryFlagOfKubeProxy(t *testing.T) {
 			t.Errorf("--%s is missing", name)
 		}
 	}
-	for _, name := range []string{"manifests", "admin-socket", "iptables-variant", "log-format", "dns-listen", "dns-corefile", "dns-service", "dns-clients"} {
+	for _, name := range []string{"manifests", "admin-socket", "iptables-variant", "external-ip-ranges", "log-format", "dns-listen", "dns-corefile", "dns-service", "dns-clients"} {
 		if fs.Lookup(name) == nil {
 			t.Errorf("--%s is missing", name)
 		}
@@ -207,16 +209,17 @@ func TestFileAndFlags(t *testing.T) {
 	path := file(t, head+"mode: nftables\nhostnameOverride: from-file\nclusterCIDR: 10.1.0.0/16\nlogging: {verbosity: 1}\n"+
 		"nftables: {masqueradeAll: true, syncPeriod: 1m}\nportRange: 1-2\n")
 	c := mustParse(t, "--config="+path, "--cluster-cidr=10.2.0.0/16", "--proxy-mode=ipvs", "-v=7", "--logging-format=json",
-		"--master=https://m", "--cleanup", "--init-only", "--write-config-to=w")
+		"--master=https://m", "--cleanup", "--init-only", "--write-config-to=w", "--external-ip-ranges=192.0.2.0/24")
 	type summary struct {
-		Mode, Node, CIDR, Master   string
+		Mode, Node, CIDR, External string
+		Master                     string
 		Verbosity                  int
 		JSON, All, Cleanup, InitIt bool
 		Warnings, NoEffect         []string
 	}
-	got := summary{c.Mode(), c.NodeName, c.Kube.ClusterCIDR, c.Master, c.Verbosity(), c.LogJSON(), c.MasqueradeAll(), c.Cleanup, c.InitOnly,
+	got := summary{c.Mode(), c.NodeName, c.Kube.ClusterCIDR, c.ExternalIPRanges, c.Master, c.Verbosity(), c.LogJSON(), c.MasqueradeAll(), c.Cleanup, c.InitOnly,
 		c.Warnings(), c.NoEffect()}
-	want := summary{ModeIPTables, "from-file", "10.1.0.0/16", "https://m", 7, true, true, true, true,
+	want := summary{ModeIPTables, "from-file", "10.1.0.0/16", "192.0.2.0/24", "https://m", 7, true, true, true, true,
 		[]string{"ignored because of --config: --cluster-cidr, --proxy-mode", "mode: fairway has no nftables backend; using iptables"},
 		[]string{"nftables.syncPeriod", "portRange"}}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -258,7 +261,7 @@ func TestValidate(t *testing.T) {
 		edit func(*Config)
 		want string
 	}{
-		{"variant unknown", func(c *Config) { c.IPTablesVariant = "tables" }, `iptables-variant: "tables": must be nft or legacy`},
+		{"variant unknown", func(c *Config) { c.IPTablesVariant = "tables" }, `--iptables-variant: "tables": must be nft or legacy`},
 		{"mode unknown", func(c *Config) { c.Kube.Mode = "userspace" }, `mode: "userspace": must be iptables, ipvs or ebpf; this version has iptables`},
 		{"mode of Windows", func(c *Config) { c.Kube.Mode = "kernelspace" }, `mode: "kernelspace": is for Windows; this version has iptables`},
 		{"ipvs to come", func(c *Config) { c.Kube.Mode = "ipvs" }, `mode: "ipvs": there is no such backend in this version; this version has iptables`},
@@ -302,6 +305,8 @@ conntrack.udpStreamTimeout: -1ns: must not be negative`},
 		{"cluster cidr unused", func(c *Config) { c.Kube.ClusterCIDR, c.Kube.DetectLocalMode = "x", "NodeCIDR" }, ""},
 		{"log", func(c *Config) { c.Kube.Logging.Format = "xml" }, `logging.format: "xml": must be text or json`},
 		{"two sources", func(c *Config) { c.Manifests, c.Master = "/m", "https://m" }, `--manifests: "/m": excludes --kubeconfig and --master: there is one source of Services`},
+		{"external IPs", func(c *Config) { c.ExternalIPRanges = "203.0.113.0/24, 2001:db8::/32" }, ""},
+		{"external IPs bad", func(c *Config) { c.ExternalIPRanges = "203.0.113.0/24,203.0.113.1" }, `--external-ip-ranges: "203.0.113.1": must be a CIDR, such as 10.0.0.0/8 or fd00::/48`},
 		{"dns", func(c *Config) { c.DNS.Listen = "192.0.2.1, fd00::1" }, ""},
 		{"dns text", func(c *Config) { c.DNS.Listen = "localhost" }, `--dns-listen: "localhost": "localhost" is not IP or IP:port`},
 		{"dns everywhere", func(c *Config) { c.DNS.Listen = "0.0.0.0" }, `--dns-listen: "0.0.0.0": "0.0.0.0" would answer the world: name addresses of the node`},

@@ -40,14 +40,7 @@ func (d *DNS) ServiceName() (namespace, name string) {
 }
 
 // ClientCIDRs returns who else may ask.
-func (d *DNS) ClientCIDRs() (out []netip.Prefix) {
-	for _, text := range splitList(d.Clients) {
-		if p, err := parseCIDR(text); err == nil { // Validate reports errors
-			out = append(out, p)
-		}
-	}
-	return out
-}
+func (d *DNS) ClientCIDRs() []netip.Prefix { return cidrs(d.Clients) }
 
 func (d *DNS) addrs() (out []netip.AddrPort, err error) {
 	for _, text := range splitList(d.Listen) {

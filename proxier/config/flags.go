@@ -28,7 +28,7 @@ type syncFlags struct{ period, minPeriod time.Duration }
 // kube-proxy.
 var withFile = []string{
 	"config", "master", "hostname-override", "cleanup", "init-only", "write-config-to", // kube-proxy's
-	"manifests", "admin-socket", "iptables-variant", "log-format", "dns-listen", "dns-corefile", "dns-service", "dns-clients", // ours
+	"manifests", "admin-socket", "iptables-variant", "external-ip-ranges", "log-format", "dns-listen", "dns-corefile", "dns-service", "dns-clients", // ours
 	"help", "version",
 }
 
@@ -51,6 +51,7 @@ func (f *Flags) addOwn() {
 	fs.StringVar(&f.c.Manifests, "manifests", "", "folder of YAML or JSON manifests to follow in place of an API server")
 	fs.StringVar(&f.c.AdminSocket, "admin-socket", "", "path of the socket that 'fairway get' asks (default: where it looks)")
 	fs.StringVar(&f.c.IPTablesVariant, "iptables-variant", "", "nft or legacy; empty: the one that the node uses")
+	fs.StringVar(&f.c.ExternalIPRanges, "external-ip-ranges", "", "CIDRs that externalIPs of Services must come from, with commas between; empty: any, but for those that would take over traffic of others")
 	fs.StringVar(&f.c.DNS.Listen, "dns-listen", "", "answer DNS queries too, at these addresses of the node: IP or IP:port, with commas between")
 	fs.StringVar(&f.c.DNS.Corefile, "dns-corefile", "", "configuration of the resolver; empty: cluster.local from the cluster, the rest from /etc/resolv.conf")
 	fs.StringVar(&f.c.DNS.Service, "dns-service", f.c.DNS.Service, "NAMESPACE/NAME of the Service whose port 53 leads to --dns-listen while the resolver answers; empty: none")
@@ -197,7 +198,7 @@ func (f *Flags) fromFile() (Config, error) {
 		return Config{}, err
 	}
 	c.Master, c.Manifests, c.AdminSocket, c.IPTablesVariant = f.c.Master, f.c.Manifests, f.c.AdminSocket, f.c.IPTablesVariant
-	c.DNS = f.c.DNS
+	c.ExternalIPRanges, c.DNS = f.c.ExternalIPRanges, f.c.DNS
 	c.Cleanup, c.InitOnly, c.WriteConfigTo = f.c.Cleanup, f.c.InitOnly, f.c.WriteConfigTo
 	logs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	logsapi.AddFlags(&c.Kube.Logging, logs)

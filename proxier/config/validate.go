@@ -50,7 +50,10 @@ func (c *Config) Validate(backends []string) error {
 	k := &c.Kube
 	e.mode(string(k.Mode), backends)
 	e.node(c.NodeName)
-	e.check(slices.Contains([]string{"", "nft", "legacy"}, c.IPTablesVariant), "iptables-variant", c.IPTablesVariant, "must be nft or legacy")
+	e.check(slices.Contains([]string{"", "nft", "legacy"}, c.IPTablesVariant), "--iptables-variant", c.IPTablesVariant, "must be nft or legacy")
+	for _, text := range splitList(c.ExternalIPRanges) {
+		e.cidr("--external-ip-ranges", text)
+	}
 
 	bit := func(b *int32) bool { return b != nil && *b >= 0 && *b <= 31 }
 	e.check(bit(k.IPTables.MasqueradeBit), "iptables.masqueradeBit", show(k.IPTables.MasqueradeBit), "must be 0 to 31")
