@@ -41,6 +41,7 @@ type Options struct {
 	Kubeconfig string                   // path of the file
 	Node       string                   // --hostname-override
 	Args       []string                 // further flags
+	Group      *process.Group           // counts what it uses; nil for none
 }
 
 // A Proxy is a running kube-proxy.
@@ -76,7 +77,7 @@ func Start(o Options) (*Proxy, error) {
 	}, o.Args...)...)
 	cmd.Env = append(os.Environ(), env...)
 	err = o.In(func() (err error) {
-		p.Process, err = process.Start(cmd)
+		p.Process, err = o.Group.Start(cmd)
 		return err
 	})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/fairway-lb/fairway/bench/process"
 	"github.com/fairway-lb/fairway/bench/stage"
 )
 
@@ -25,9 +26,12 @@ type Churn struct {
 	Changes int `json:"changes"`
 	// Lag is from the last change until packets follow it.
 	Lag time.Duration `json:"lag_ns"`
-	// CPU is user and system time of the proxy and its tools, of all changes together.
-	CPU time.Duration `json:"cpu_ns"`
-	// Calls are the connections that were made meanwhile to Services that stay as they are.
+	// CPU is user and system time of the proxy and its tools, of all changes together, and Cost
+	// is the same by kind, and system calls.
+	CPU  time.Duration `json:"cpu_ns"`
+	Cost *process.Cost `json:"cost,omitempty"`
+	// Calls are the connections that were made meanwhile, to Services that stay as they are and,
+	// each third, to one that changes, of whose endpoints all that are ready answer.
 	Calls   int           `json:"calls"`
 	Failed  int           `json:"failed"`
 	Longest time.Duration `json:"longest_ns"`
@@ -35,7 +39,7 @@ type Churn struct {
 
 // rolling replaces the endpoint of the last Service again and again, as a rolling update does.
 func (t *trial) rolling(ctx context.Context) (*Churn, error) {
-	return t.churning(ctx, func(ctx context.Context) (int, error) {
+	return t.churning(ctx, func() int { return t.Last() }, func(ctx context.Context) (int, error) {
 		for i := range rollingSteps {
 			if err := t.api.Set(t.Slice(t.Last(), t.version())); err != nil {
 				return i, err
@@ -53,7 +57,8 @@ func (t *trial) churn(ctx context.Context) (*Churn, error) {
 	random := rand.New(rand.NewPCG(uint64(t.sample.Run), 5)) // the same Services for every subject
 	less := map[int]bool{}
 	_, end := t.Ends()
-	out, err := t.churning(ctx, func(ctx context.Context) (n int, err error) {
+	calls := rand.New(rand.NewPCG(uint64(t.sample.Run), 6))
+	out, err := t.churning(ctx, func() int { return 1 + calls.IntN(end-1) }, func(ctx context.Context) (n int, err error) {
 		tick := time.NewTicker(churnEvery)
 		defer tick.Stop()
 		for stop := time.Now().Add(t.ChurnFor); time.Now().Before(stop); n++ {
@@ -82,14 +87,14 @@ func (t *trial) churn(ctx context.Context) (*Churn, error) {
 }
 
 // churning makes changes while traffic goes on, and then one whose arrival tells that the proxy
-// has caught up.
-func (t *trial) churning(ctx context.Context, changes func(context.Context) (int, error)) (*Churn, error) {
-	before, err := cpu(t.Proxy.PID())
+// has caught up. Traffic goes to the Services changing, too.
+func (t *trial) churning(ctx context.Context, changing func() int, changes func(context.Context) (int, error)) (*Churn, error) {
+	before, err := t.cost()
 	if err != nil {
 		return nil, err
 	}
 	c := &Churn{}
-	stop := t.traffic(c)
+	stop := t.traffic(c, changing)
 	c.Changes, err = changes(ctx)
 	if err == nil {
 		v := t.version()
@@ -109,13 +114,15 @@ func (t *trial) churning(ctx context.Context, changes func(context.Context) (int
 	if !sleep(ctx, pause) { // what follows a change counts, too
 		return nil, ctx.Err()
 	}
-	after, err := cpu(t.Proxy.PID())
-	c.CPU = after - before
+	c.Cost, err = t.since(before)
+	if err == nil {
+		c.CPU = c.Cost.CPU()
+	}
 	return c, err
 }
 
-// traffic connects to the two Services that stay as they are, until stop.
-func (t *trial) traffic(c *Churn) (stop func()) {
+// traffic connects to the two Services that stay as they are, and to changing ones, until stop.
+func (t *trial) traffic(c *Churn, changing func() int) (stop func()) {
 	ended := make(chan struct{})
 	var wg sync.WaitGroup
 	first, last := t.Ends()
@@ -128,7 +135,7 @@ func (t *trial) traffic(c *Churn) (stop func()) {
 				case <-time.After(callEvery):
 				}
 				start := time.Now()
-				if _, err := stage.Dial(t.Service([]int{first, last}[i%2]), stage.Patience); err != nil {
+				if _, err := stage.Dial(t.Service([]int{first, last, changing()}[i%3]), stage.Patience); err != nil {
 					c.Failed++
 				}
 				c.Calls++

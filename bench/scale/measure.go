@@ -12,6 +12,7 @@ import (
 	"github.com/fairway-lb/fairway/bench/listwatch"
 	"github.com/fairway-lb/fairway/bench/process"
 	"github.com/fairway-lb/fairway/bench/stage"
+	"github.com/fairway-lb/fairway/proxier/netlab"
 )
 
 // Options say what to measure.
@@ -25,32 +26,62 @@ type Options struct {
 	Bin       string          `json:"-"`                  // directory of fairway, kube-proxy
 	Profiles  string          `json:"-"`                  // directory for a heap profile of each subject, which starts it with --profiling; "" for none
 	Subjects  []stage.Subject `json:"-"`
+	// Known has the subjects, by name, whose first sync was over a limit with fewer Services
+	// already. They are not run: their sample says so.
+	Known map[string]Known `json:"-"`
 	// Progress is told in a few words what is being done.
 	Progress func(string) `json:"-"`
+}
+
+// Known is where a subject was over a limit.
+type Known struct {
+	Services int           `json:"services"`
+	Limit    time.Duration `json:"limit_ns"`
+}
+
+// KnownOver adds to known what samples made with o say, so that it can be used for more Services.
+func KnownOver(known map[string]Known, o Options, samples []Sample) {
+	for _, s := range samples {
+		if _, ok := known[s.Subject]; !ok && s.Over == firstSync && s.Known == nil {
+			known[s.Subject] = Known{o.Services, o.Limit}
+		}
+	}
 }
 
 // A Sample is one run of one subject.
 type Sample struct {
 	Subject string `json:"subject"`
 	Run     int    `json:"run"`
+	// Err tells why figures are missing, if it was not a limit.
+	Err string `json:"error,omitempty"`
 	// Over is set, to "first sync" or "change", if that took longer than the limit. What comes
 	// after it was not measured.
 	Over string `json:"over,omitempty"`
+	// Known is set if the subject was not run, because it was over the limit before.
+	Known *Known `json:"known,omitempty"`
 	// FirstSync is from the start of the process until Services all over the range worked. After
 	// it every Service was tried, and worked.
 	FirstSync time.Duration   `json:"first_sync_ns"`
 	Changes   []time.Duration `json:"changes_ns"`    // from the API server's event until packets follow
 	ChangeCPU time.Duration   `json:"change_cpu_ns"` // of the proxy and its tools, mean of the changes
-	Rolling   *Churn          `json:"rolling,omitempty"`
-	Churn     *Churn          `json:"churn,omitempty"`
-	RSS       int64           `json:"rss_bytes"` // of the proxy, at the end
-	HWM       int64           `json:"hwm_bytes"` // the most it ever was
-	ToolHWM   int64           `json:"tool_hwm_bytes"`
-	CPU       time.Duration   `json:"cpu_ns"` // user and system, of the proxy and its tools
+	// Rolling and Churn are made in the first run only.
+	Rolling *Churn `json:"rolling,omitempty"`
+	Churn   *Churn `json:"churn,omitempty"`
+	// SyncCost is of the first sync, and ChangesCost of all Changes together.
+	SyncCost    *process.Cost `json:"sync_cost,omitempty"`
+	ChangesCost *process.Cost `json:"changes_cost,omitempty"`
+	// NoCalls tells why system calls are not counted; "" if they are.
+	NoCalls string        `json:"no_syscalls,omitempty"`
+	Rules   *Rules        `json:"rules,omitempty"` // after the first sync
+	RSS     int64         `json:"rss_bytes"`       // of the proxy, at the end
+	HWM     int64         `json:"hwm_bytes"`       // the most it ever was
+	ToolHWM int64         `json:"tool_hwm_bytes"`
+	CPU     time.Duration `json:"cpu_ns"` // user and system, of the proxy and its tools
 }
 
 // Run measures all subjects, run after run, and returns a sample for each. A subject that was
-// over the limit is not run again.
+// over the limit is not run again. What one fails with goes into its sample; it is an error only
+// if none has a figure.
 func Run(ctx context.Context, o Options) ([]Sample, error) {
 	c := stage.Cluster{Services: o.Services, Endpoints: o.Endpoints}
 	if err := c.Validate(); err != nil {
@@ -61,7 +92,14 @@ func Run(ctx context.Context, o Options) ([]Sample, error) {
 		return nil, err
 	}
 	var out []Sample
+	var errs []error
 	hopeless := map[string]bool{}
+	for _, s := range o.Subjects {
+		if k, ok := o.Known[s.Name]; ok {
+			hopeless[s.Name] = true
+			out = append(out, Sample{Subject: s.Name, Over: firstSync, Known: &k})
+		}
+	}
 	for run := range o.Runs {
 		for i := range o.Subjects {
 			s := o.Subjects[(i+run)%len(o.Subjects)]
@@ -71,12 +109,19 @@ func Run(ctx context.Context, o Options) ([]Sample, error) {
 			sample, err := o.one(ctx, run, c, api, s, func(what string) {
 				o.Progress(fmt.Sprintf("run %d of %d, %s: %s", run+1, o.Runs, s.Name, what))
 			})
+			if ctx.Err() != nil {
+				return out, errors.Join(ctx.Err(), err)
+			}
 			if err != nil {
-				return out, fmt.Errorf("%s: %w", s.Name, err)
+				sample.Err = err.Error()
+				errs = append(errs, fmt.Errorf("%s: %w", s.Name, err))
 			}
 			hopeless[s.Name] = sample.Over == firstSync
 			out = append(out, sample)
 		}
+	}
+	if len(errs) == len(out) {
+		return out, errors.Join(errs...)
 	}
 	return out, nil
 }
@@ -94,23 +139,32 @@ type trial struct {
 	api    *listwatch.Server
 	sample *Sample
 	say    func(string)
-	last   int // version of the last Service's endpoint
+	group  *process.Group // nil if there can be none
+	last   int            // version of the last Service's endpoint
 }
 
 // version is the next one of the last Service's endpoint.
 func (t *trial) version() int { t.last++; return t.last }
 
-func (o Options) one(ctx context.Context, run int, c stage.Cluster, api *listwatch.Server, s stage.Subject, say func(string)) (_ Sample, err error) {
+func (o Options) one(ctx context.Context, run int, c stage.Cluster, api *listwatch.Server, s stage.Subject, say func(string)) (sample Sample, err error) {
 	say("building the lab")
+	sample = Sample{Subject: s.Name, Run: run}
 	if err := api.Set(c.Slice(c.Last(), 0)); err != nil { // as it was before the last run's changes
-		return Sample{}, err
+		return sample, err
 	}
-	st, err := stage.Build(stage.Options{Cluster: c, Subject: s, API: api, Bin: o.Bin, Profile: o.Profiles != ""})
+	group, err := process.NewGroup()
 	if err != nil {
-		return Sample{}, err
+		sample.NoCalls = err.Error()
+	} else if err := group.NoCalls(); err != nil {
+		sample.NoCalls = err.Error()
+	}
+	defer func() { err = errors.Join(err, group.Close()) }()
+	st, err := stage.Build(stage.Options{Cluster: c, Subject: s, API: api, Bin: o.Bin, Profile: o.Profiles != "", Group: group})
+	if err != nil {
+		return sample, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	t := &trial{Options: o, Stage: st, api: api, sample: &Sample{Subject: s.Name, Run: run}, say: say}
+	t := &trial{Options: o, Stage: st, api: api, sample: &sample, group: group, say: say}
 	tools := watchTools(t.Proxy.PID())
 	err = t.measure(ctx)
 	t.sample.ToolHWM = tools()
@@ -124,9 +178,12 @@ func (o Options) one(ctx context.Context, run int, c stage.Cluster, api *listwat
 		err = t.Proxy.Err() // it must not have ended by itself
 	}
 	t.Proxy.Kill()
-	user, system := t.Proxy.Usage()
-	t.sample.CPU = user + system
-	return *t.sample, err
+	if all, failed := t.total(); failed != nil {
+		err = errors.Join(err, failed)
+	} else {
+		sample.CPU = all.CPU()
+	}
+	return sample, err
 }
 
 // pause is between a change and the next: longer than the shortest interval between two syncs of
@@ -142,11 +199,35 @@ func (t *trial) measure(ctx context.Context) error {
 		return err
 	}
 	t.sample.FirstSync = time.Since(t.Started)
+	if t.sample.SyncCost, err = t.since(process.Cost{}); err != nil {
+		return err
+	}
 	t.say("trying every Service")
 	if err := t.Check(ctx); err != nil {
 		return err
 	}
-	before, err := cpu(t.Proxy.PID())
+	err = t.Lab.In(netlab.Node1, func() (err error) {
+		t.sample.Rules, err = programmed()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := t.changes(ctx); err != nil || t.sample.Over != "" || t.ChurnFor == 0 || t.sample.Run > 0 {
+		return err
+	}
+	t.say("a rolling update")
+	if t.sample.Rolling, err = t.rolling(ctx); err != nil || t.sample.Over != "" {
+		return err
+	}
+	t.say("a hundred changes a second")
+	t.sample.Churn, err = t.churn(ctx)
+	return err
+}
+
+// changes makes one change after the other.
+func (t *trial) changes(ctx context.Context) error {
+	before, err := t.cost()
 	if err != nil {
 		return err
 	}
@@ -172,18 +253,11 @@ func (t *trial) measure(ctx context.Context) error {
 	if len(t.sample.Changes) == 0 || !sleep(ctx, pause) { // what follows a change counts, too
 		return ctx.Err()
 	}
-	after, err := cpu(t.Proxy.PID())
-	t.sample.ChangeCPU = (after - before) / time.Duration(len(t.sample.Changes))
-	if err != nil || t.ChurnFor == 0 {
+	if t.sample.ChangesCost, err = t.since(before); err != nil {
 		return err
 	}
-	t.say("a rolling update")
-	if t.sample.Rolling, err = t.rolling(ctx); err != nil || t.sample.Over != "" {
-		return err
-	}
-	t.say("a hundred changes a second")
-	t.sample.Churn, err = t.churn(ctx)
-	return err
+	t.sample.ChangeCPU = t.sample.ChangesCost.CPU() / time.Duration(len(t.sample.Changes))
+	return nil
 }
 
 // sleep returns false if ctx was done first.

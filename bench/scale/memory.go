@@ -10,27 +10,55 @@ import (
 	"github.com/fairway-lb/fairway/bench/process"
 )
 
-// cpu returns the CPU time, user and system, that a process and its children have used, in so far
-// as it has waited for them, which process.CPU does not know. Its resolution is 10 ms.
-func cpu(pid int) (time.Duration, error) {
+// cost is what the proxy and its tools have used since they were started.
+func (t *trial) cost() (process.Cost, error) {
+	if t.group != nil {
+		return t.group.Cost()
+	}
+	return ticks(t.Proxy.PID())
+}
+
+// since is what they have used since cost was before.
+func (t *trial) since(before process.Cost) (*process.Cost, error) {
+	now, err := t.cost()
+	if err != nil {
+		return nil, err
+	}
+	c := now.Minus(before)
+	return &c, nil
+}
+
+// total is what they have used, now that the proxy has ended.
+func (t *trial) total() (process.Cost, error) {
+	if t.group != nil {
+		return t.group.Cost()
+	}
+	user, system := t.Proxy.Usage()
+	return process.Cost{User: user, System: system}, nil
+}
+
+// ticks is the CPU time that a process has used, and its children in so far as it has waited for
+// them, which process.CPU does not know. Its resolution is 10 ms. It is for machines that cannot
+// have a process.Group.
+func ticks(pid int) (process.Cost, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, fmt.Errorf("cpu: %w", err)
+		return process.Cost{}, fmt.Errorf("cpu: %w", err)
 	}
 	// The name in parentheses may contain anything; fields count from it (proc(5)).
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	if len(fields) < 15 {
-		return 0, fmt.Errorf("cpu: %q", stat)
+		return process.Cost{}, fmt.Errorf("cpu: %q", stat)
 	}
-	var ticks int64
-	for _, f := range fields[11:15] { // utime, stime, cutime, cstime
-		n, err := strconv.ParseInt(f, 10, 64)
+	var times [4]time.Duration // utime, stime, cutime, cstime
+	for i := range times {
+		n, err := strconv.ParseInt(fields[11+i], 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("cpu: %w", err)
+			return process.Cost{}, fmt.Errorf("cpu: %w", err)
 		}
-		ticks += n
+		times[i] = time.Duration(n) * (time.Second / 100)
 	}
-	return time.Duration(ticks) * (time.Second / 100), nil
+	return process.Cost{User: times[0] + times[2], System: times[1] + times[3]}, nil
 }
 
 // watchTools samples the memory of the children of a process, which are the tools that it has

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fairway-lb/fairway/bench/peerbin"
+	"github.com/fairway-lb/fairway/bench/process"
 	"github.com/fairway-lb/fairway/bench/stage"
 	"github.com/fairway-lb/fairway/proxier/netlab"
 )
@@ -79,11 +81,13 @@ func TestRun(t *testing.T) {
 	samples, err := Run(t.Context(), Options{
 		Services: 20, Endpoints: 5, Runs: 1, Changes: 1, Limit: time.Minute, ChurnFor: time.Second,
 		Bin: strings.TrimSuffix(proxy, "/"+peerbin.Proxy), Progress: func(string) {},
-		Subjects: stage.Named("kube-proxy nftables"),
+		Subjects: stage.Named("kube-proxy nftables", "kube-proxy iptables-nft"),
+		Known:    map[string]Known{"kube-proxy iptables-nft": {Services: 10, Limit: time.Second}},
 	})
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(samples) != 2 {
+		t.Fatal(samples, err)
 	}
+	slices.Reverse(samples) // known ones come first
 	s := samples[0]
 	if s.Over != "" || s.FirstSync <= 0 || len(s.Changes) != 1 || s.Changes[0] <= 0 || s.RSS <= 0 || s.HWM < s.RSS || s.ChangeCPU <= 0 || s.CPU <= 0 {
 		t.Errorf("got %+v", s)
@@ -93,6 +97,43 @@ func TestRun(t *testing.T) {
 	}
 	if c := s.Churn; c == nil || c.Changes < 2 || c.Lag <= 0 || c.CPU <= 0 || c.Longest <= 0 {
 		t.Errorf("churn: %+v", c)
+	}
+	for name, c := range map[string]*process.Cost{"sync": s.SyncCost, "changes": s.ChangesCost, "rolling": s.Rolling.Cost, "churn": s.Churn.Cost} {
+		if c == nil || c.User <= 0 || c.System < 0 || c.CPU() > s.CPU || (c.Calls > 0) != (s.NoCalls == "") {
+			t.Errorf("cost of %s: %+v, %s", name, c, s.NoCalls)
+		}
+	}
+	// A chain of each Service, an element for it in a map, and one for each endpoint.
+	if r := s.Rules; r == nil || r.Chains < 20 || r.Rules < 20 || r.Sets < 1 || r.Elements < 20+19*5 || r.Bytes <= 0 || r.Unit != nftUnit {
+		t.Errorf("rules: %+v", r)
+	}
+	if k := samples[1]; k.Known == nil || k.Over != firstSync || k.FirstSync != 0 {
+		t.Errorf("the subject that was over a limit before: %+v", k)
+	}
+}
+
+// A subject that fails does not keep others from being measured, and says why. If all fail, that
+// is an error.
+func TestFailing(t *testing.T) {
+	netlab.Require(t)
+	stop := netlab.CloseOnSignal()
+	defer stop()
+	proxy := peerbin.Need(t, peerbin.Proxy)
+	bin := t.TempDir() // without fairway
+	if err := os.Symlink(proxy, filepath.Join(bin, peerbin.Proxy)); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{
+		Services: 5, Endpoints: 2, Runs: 1, Limit: time.Minute, Bin: bin, Progress: func(string) {},
+		Subjects: stage.Named("kube-proxy nftables", "fairway iptables-nft"),
+	}
+	samples, err := Run(t.Context(), o)
+	if err != nil || len(samples) != 2 || samples[0].Err == "" || samples[1].Err != "" || samples[1].FirstSync <= 0 {
+		t.Errorf("got %+v, %v", samples, err)
+	}
+	o.Subjects = stage.Named("fairway iptables-nft")
+	if samples, err := Run(t.Context(), o); err == nil {
+		t.Errorf("nothing works, and yet: %+v", samples)
 	}
 }
 
@@ -113,6 +154,11 @@ func TestOverTheLimit(t *testing.T) {
 	}
 	if len(samples) != 1 || samples[0].Over != firstSync {
 		t.Errorf("got %+v", samples)
+	}
+	known := map[string]Known{}
+	KnownOver(known, o, samples)
+	if diff := cmp.Diff(map[string]Known{"kube-proxy nftables": {o.Services, o.Limit}}, known); diff != "" {
+		t.Error(diff)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

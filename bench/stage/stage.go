@@ -23,6 +23,7 @@ type Options struct {
 	API     *listwatch.Server // has the cluster's objects; nil is fine for Direct
 	Bin     string            // directory of fairway, kube-proxy
 	Profile bool              // have the proxy serve profiles
+	Group   *process.Group    // to start the proxy in, which counts what it uses; nil for none
 }
 
 // A Stage is a lab in which one subject is at work.
@@ -62,7 +63,7 @@ func Build(o Options) (_ *Stage, err error) {
 		return nil, err
 	}
 	s.then(func() { _ = os.RemoveAll(dir) })
-	s.e = env{bin: o.Bin, dir: dir, profile: o.Profile, in: func(f func() error) error { return s.Lab.In(netlab.Node1, f) }}
+	s.e = env{bin: o.Bin, dir: dir, profile: o.Profile, group: o.Group, in: func(f func() error) error { return s.Lab.In(netlab.Node1, f) }}
 	if err := s.serveAPI(o.API); err != nil {
 		return nil, err
 	}

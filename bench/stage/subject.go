@@ -28,6 +28,7 @@ type env struct {
 	kubeconfig string
 	profile    bool                     // serve profiles
 	in         func(func() error) error // runs a function in the namespace to program
+	group      *process.Group           // counts what the proxy uses; nil for none
 }
 
 // Direct is no proxy at all: connections go to an endpoint's own address. It is the control.
@@ -55,7 +56,7 @@ func kubeProxy(mode, variant string) func(env) (*process.Process, func() error, 
 	return func(e env) (*process.Process, func() error, error) {
 		p, err := kubeproxy.Start(kubeproxy.Options{
 			Bin: e.bin + "/kube-proxy", Mode: mode, Variant: variant, Node: netlab.Node1,
-			In: e.in, Kubeconfig: e.kubeconfig, Args: e.flags(),
+			In: e.in, Kubeconfig: e.kubeconfig, Args: e.flags(), Group: e.group,
 		})
 		if err != nil {
 			return nil, nil, err
@@ -79,7 +80,7 @@ func fairway(variant string) func(env) (*process.Process, func() error, error) {
 		cmd.Env = append(os.Environ(), environ...)
 		var p *process.Process
 		err = e.in(func() (err error) {
-			p, err = process.Start(cmd)
+			p, err = e.group.Start(cmd)
 			return err
 		})
 		if err != nil {
