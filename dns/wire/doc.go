@@ -4,7 +4,7 @@
 // Parse takes a query apart. A Builder writes a reply to it: header and question are copied from
 // the query, so that the client finds its own spelling again, and every name that ends as the
 // question does is a pointer into it. A packed message that is sent many times (a cache) is
-// a Packed, whose Reply adapts it to a query. Compressor is for messages with many names of their own.
+// a Packed, whose Reply adapts it to a query.
 //
 // What comes in was written by strangers. Nothing here follows a pointer that does not go
 // strictly backwards, trusts a length before comparing it with what is there, or grows with what

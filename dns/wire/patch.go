@@ -127,21 +127,9 @@ func (p *Packed) Len() int { return len(p.msg) }
 // Rcode returns the response code.
 func (p *Packed) Rcode() int { return Rcode(p.msg) }
 
-// MinTTL returns the smallest TTL in the message in seconds, and false if there are no records.
-func (p *Packed) MinTTL() (ttl uint32, ok bool) {
-	ttl = 1<<32 - 1
-	for _, at := range p.ttls {
-		ttl = min(ttl, binary.BigEndian.Uint32(p.msg[at:]))
-	}
-	return ttl, len(p.ttls) > 0
-}
-
-// KeepTTL stands for the TTLs that the message has.
-const KeepTTL = 1<<32 - 1
-
 // Reply writes the message to out as an answer to q, cut to limit: with q's id, RD, CD and
 // spelling of the question, the flags of set added, an OPT if q has one, and each TTL set to ttl
-// seconds unless that is KeepTTL. It returns false if q asks for another name: only the lengths
+// seconds. It returns false if q asks for another name: only the lengths
 // are compared, the rest is the caller's key. Both limit and len(out) must be at least MinUDP.
 func (p *Packed) Reply(q *Query, limit int, out []byte, set uint16, ttl uint32) (n int, ok bool) {
 	begin := q.end + 4
@@ -157,13 +145,11 @@ func (p *Packed) Reply(q *Query, limit int, out []byte, set uint16, ttl uint32) 
 	copy(out[HeaderLen:], q.Question())
 	flags := binary.BigEndian.Uint16(p.msg[2:])&^(FlagOpcode|FlagRD|FlagCD) | set | FlagQR | q.Flags&(FlagRD|FlagCD)
 	binary.BigEndian.PutUint16(out[2:], flags)
-	if ttl != KeepTTL {
-		for _, at := range p.ttls {
-			if int(at)+4 > n {
-				break
-			}
-			binary.BigEndian.PutUint32(out[at:], ttl)
+	for _, at := range p.ttls {
+		if int(at)+4 > n {
+			break
 		}
+		binary.BigEndian.PutUint32(out[at:], ttl)
 	}
 	if n < len(p.msg) {
 		n = cut(p.msg, out, n)
@@ -190,14 +176,4 @@ func cut(msg, out []byte, n int) int {
 	}
 	out[2] |= FlagTC >> 8
 	return fits
-}
-
-// Truncate cuts a message to at most limit bytes at the end of a record, sets TC if anything was
-// cut, and returns the new length: 0 if it has no readable header and question. An OPT record
-// among what is cut is lost.
-func Truncate(msg []byte, limit int) int {
-	if len(msg) <= limit {
-		return len(msg)
-	}
-	return cut(msg, msg, limit)
 }
