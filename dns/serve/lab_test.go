@@ -1,13 +1,16 @@
 package serve
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	dnswire "github.com/miekg/dns"
 
 	"github.com/fairway-lb/fairway/proxier/netlab"
@@ -15,12 +18,20 @@ import (
 
 // TestAddresses: on a machine with several links and addresses of both families, replies of a
 // wildcard socket come from the address that was asked, that of a link among them. The asking
-// sockets are not connected: they would not see a reply from elsewhere.
+// sockets are not connected: they would not see a reply from elsewhere. The slow path is told the
+// link of a client that has no other address.
 func TestAddresses(t *testing.T) {
 	netlab.Require(t)
 	lab := netlab.New(t, netlab.Options{})
 	var l *Listener
-	if err := lab.In("node-1", func() error { l = serve(t, netip.AddrPort{}, Options{}); return nil }); err != nil {
+	var zones sync.Map // of the clients with a link-local address
+	slow := func(ctx context.Context, m *Message, w Writer) {
+		if a := m.Client.Addr(); a.IsLinkLocalUnicast() {
+			zones.Store(a.Zone(), true)
+		}
+		slowly(nil)(ctx, m, w)
+	}
+	if err := lab.In("node-1", func() error { l = serve(t, netip.AddrPort{}, Options{Slow: slow}); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	// A link has its own address some time after it is up.
@@ -51,6 +62,11 @@ func TestAddresses(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	got := map[any]bool{}
+	zones.Range(func(zone, _ any) bool { got[zone] = true; return true })
+	if diff := cmp.Diff(map[any]bool{asked["node-1"][0].Zone(): true}, got); diff != "" {
+		t.Errorf("zones of clients (-want +got):\n%s", diff)
 	}
 }
 

@@ -59,16 +59,19 @@ type Timed interface {
 // Options say what a Listener does. The zero value of a number or time is its default.
 type Options struct {
 	// Fast returns what answers in one worker; Answer and Done of one worker are never called at
-	// the same time. Each protocol counts its workers from 0 to Workers-1. Nil, or a nil result:
-	// all is slow.
+	// the same time. Each protocol numbers its workers from 0, and below Workers. Nil, or a nil
+	// result: all is slow.
 	Fast func(p Proto, worker int) wire.Fast
 	Slow Slow
 
-	// Clients, if set, says who may ask. Others get nothing: their datagrams are not read any further,
-	// their connections closed. It is called for every message, at the same time by all workers.
+	// Clients, if set, says who may ask. Others get nothing: their datagrams are not read any
+	// further, their connections closed. It is called for every message, at the same time by all
+	// workers. A link-local address may come without its zone.
 	Clients func(netip.Addr) bool
 
-	Workers int // UDP sockets: GOMAXPROCS
+	// Workers is how many queries over TCP are answered at once: GOMAXPROCS. There are half as many
+	// UDP sockets, rounded up.
+	Workers int
 	MaxUDP  int // largest reply over UDP in bytes, whatever the client says: 1232
 
 	// A pool may be shared by several listeners. Nil: one of its own with the default bounds.
@@ -190,7 +193,7 @@ func (l *Listener) bindOnce(addr netip.AddrPort) (err error) {
 		}
 	}()
 	l.udp, l.addr = nil, addr
-	for i := range l.o.Workers {
+	for i := range (l.o.Workers + 1) / 2 {
 		s, err := bindUDP(l.addr)
 		if err != nil {
 			return fmt.Errorf("udp: %w", err)

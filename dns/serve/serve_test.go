@@ -94,6 +94,9 @@ func serve(t testing.TB, addr netip.AddrPort, o Options) *Listener {
 	if o.Slow == nil {
 		o.Slow = slowly(nil)
 	}
+	if o.Workers == 0 { // two sockets, however few cores there are
+		o.Workers = 4
+	}
 	for _, p := range []*time.Duration{&o.FirstTimeout, &o.IdleTimeout, &o.WriteTimeout} {
 		if *p == 0 { // no test depends on the machine being quick
 			*p = patience

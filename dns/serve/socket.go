@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -82,7 +83,7 @@ func bindUDP(addr netip.AddrPort) (*socket, error) {
 
 // receiveBuffer is asked for so that a burst waits rather than gets lost. Without privileges the
 // kernel's limit may give less.
-const receiveBuffer = 1 << 20
+const receiveBuffer = 2 << 20
 
 func (s *socket) setup(addr netip.AddrPort) error {
 	set := func(level, name, value int) error { return unix.SetsockoptInt(s.fd, level, name, value) }
@@ -171,9 +172,11 @@ type peer = unix.RawSockaddrInet6
 
 // A control is a control message with the address that was asked: IP_PKTINFO or IPV6_PKTINFO,
 // which the kernel takes back to say where a reply comes from. It is aligned as the kernel needs.
-type control [controlLen / 8]uint64
+type control [(controlLen + 7) / 8]uint64
 
-const controlLen = 40 // CMSG_SPACE(sizeof(struct in6_pktinfo)), the longer of the two
+// controlLen is CMSG_LEN(sizeof(struct in6_pktinfo)), the longer of the two. With the padding of
+// CMSG_SPACE the kernel would allocate memory for each reply: see ____sys_sendmsg in net/socket.c.
+const controlLen = unix.SizeofCmsghdr + 20
 
 // neutral makes a received control fit for sending: routing finds the interface. An address of a
 // link has its interface in the address of the client.
@@ -204,19 +207,33 @@ func isV6(p *peer) bool {
 		(binary.NativeEndian.Uint64(p.Addr[:8]) != 0 || binary.BigEndian.Uint32(p.Addr[8:]) != 0xffff)
 }
 
-func addrPort(p *peer) netip.AddrPort {
-	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&p.Port))[:])
+// addr returns the address of a client without its zone.
+func addr(p *peer) netip.Addr {
 	if p.Family == unix.AF_INET {
-		p4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(p))
-		return netip.AddrPortFrom(netip.AddrFrom4(p4.Addr), port)
+		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(p)).Addr)
 	}
-	a := netip.AddrFrom16(p.Addr).Unmap()
-	if a.IsLinkLocalUnicast() && a.Is6() {
-		if link, err := net.InterfaceByIndex(int(p.Scope_id)); err == nil {
-			a = a.WithZone(link.Name)
+	return netip.AddrFrom16(p.Addr).Unmap()
+}
+
+// client returns the address of a client, with its port and zone.
+func (s *socket) client(p *peer) netip.AddrPort {
+	a := addr(p)
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		a = a.WithZone(s.link(p.Scope_id))
+	}
+	return netip.AddrPortFrom(a, binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&p.Port))[:]))
+}
+
+// link returns the name of an interface, or its number if that has gone. It asks for this one
+// alone: anybody on a link can cause the call, and net.InterfaceByIndex has all of them listed.
+func (s *socket) link(index uint32) string {
+	if r, err := unix.NewIfreq("?"); err == nil {
+		r.SetUint32(index)
+		if unix.IoctlIfreq(s.fd, unix.SIOCGIFNAME, r) == nil {
+			return r.Name()
 		}
 	}
-	return netip.AddrPortFrom(a, port)
+	return strconv.FormatUint(uint64(index), 10)
 }
 
 // sendPatience is how long a reply waits for room in the send buffer.

@@ -157,7 +157,7 @@ func (w *worker) answerAll(n int) {
 // or none yet.
 func (w *worker) answer(i int) int {
 	m := &w.in[i]
-	if w.o.Clients != nil && !w.o.Clients(addrPort(&w.peers[i]).Addr()) {
+	if w.o.Clients != nil && !w.o.Clients(addr(&w.peers[i])) {
 		w.count.strange++
 		return 0
 	}
@@ -206,7 +206,7 @@ func (w *worker) handOver(i int, msg []byte) {
 	if w.sock.pktinf {
 		j.control, j.controlLen = w.controls[i], uint64(h.Controllen)
 	}
-	j.msg = Message{Msg: bytes.Clone(msg), Client: addrPort(&j.peer), Local: j.control.local(w.sock, j.controlLen), Proto: UDP}
+	j.msg = Message{Msg: bytes.Clone(msg), Client: w.sock.client(&j.peer), Local: j.control.local(w.sock, j.controlLen), Proto: UDP}
 	w.slow.Add(1)
 	w.sock.acquire()
 	w.o.Pool.submit(j)

@@ -40,7 +40,7 @@ type Options struct {
 	// Clients, if set, says who may ask; others get nothing. It must be quick, and safe for concurrent
 	// use.
 	Clients func(netip.Addr) bool
-	// Workers is how many workers each listener has; 0 means GOMAXPROCS.
+	// Workers is that of serve.Options, for each listener; 0 means GOMAXPROCS.
 	Workers int
 	// StaleAfter is how long a source must be out of contact before the log says so; 0 means 5 s.
 	StaleAfter time.Duration
