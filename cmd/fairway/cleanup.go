@@ -9,7 +9,7 @@ func cleanupCommand() *cobra.Command {
 		Long: `Remove what "fairway proxy" programmed on this node, in every backend, and what a kube-proxy
 in iptables mode left behind. Everything else stays as it is. End the proxy first: connections
 to Services fail afterwards.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return cleanup(c.Context())
 		},

@@ -47,7 +47,14 @@ func TestBadFlags(t *testing.T) {
 		"get cheese":                                       "cheese",
 		"get frontends -o xml --admin-socket /x":           "--output",
 		"get frontends --admin-socket /nonexistent/f.sock": "/nonexistent/f.sock",
-		"nonsense": "nonsense",
+		"proxy --manifests= --master=":                     "--kubeconfig",
+		"proxy --external-ip-ranges 1.2":                   "--external-ip-ranges",
+		"get":                                              "want frontends",
+		"get frontends a b":                                "want one Service",
+		"version now":                                      "version --help",
+		"cleanup --all":                                    "cleanup --help",
+		"nonsense":                                         "nonsense",
+		"proxi":                                            "Did you mean this?\n\tproxy",
 	}
 	for args, named := range tests {
 		t.Run(args, func(t *testing.T) {
@@ -62,7 +69,7 @@ func TestBadFlags(t *testing.T) {
 			if c.ProcessState == nil || c.ProcessState.ExitCode() != 1 {
 				t.Fatalf("%v, want exit code 1\n%s", err, &out)
 			}
-			if !strings.Contains(out.String(), "fairway: ") || !strings.Contains(out.String(), named) {
+			if !strings.HasPrefix(out.String(), "fairway: ") || !strings.Contains(out.String(), named) {
 				t.Errorf("the error does not name %q:\n%s", named, &out)
 			}
 			if strings.Contains(out.String(), "goroutine ") {
@@ -72,6 +79,38 @@ func TestBadFlags(t *testing.T) {
 	}
 	if after := s.rules(); after != before {
 		t.Errorf("rules were programmed:\n%s", after)
+	}
+}
+
+// TestUnprivileged: who may not program is told so, in one line and without a trace in the kernel.
+func TestUnprivileged(t *testing.T) {
+	s := newStage(t, "nft")
+	before := s.rules()
+	for _, args := range [][]string{append([]string{"proxy", "--admin-socket", s.socket}, s.flags()...), {"cleanup"}} {
+		var out strings.Builder
+		c := exec.CommandContext(within(t, 20*time.Second), "setpriv", append([]string{"--bounding-set", "-net_admin", "--inh-caps", "-net_admin", "--", os.Args[0]}, args...)...)
+		c.Stdout, c.Stderr = &out, &out
+		err := s.In(netlab.Node1, c.Run)
+		if c.ProcessState == nil || c.ProcessState.ExitCode() != 1 || strings.Count(out.String(), "\n") != 1 || !strings.Contains(out.String(), "no CAP_NET_ADMIN: start it as root") {
+			t.Errorf("%s: %v\n%s", args[0], err, &out)
+		}
+	}
+	if after := s.rules(); after != before {
+		t.Errorf("rules were programmed:\n%s", after)
+	}
+}
+
+// TestWithoutIPTables: a machine without the tools is told where they come from.
+func TestWithoutIPTables(t *testing.T) {
+	s := newStage(t, "nft")
+	for _, args := range [][]string{{"proxy", "--admin-socket", s.socket, "--manifests", s.dir}, {"cleanup"}} {
+		var out strings.Builder
+		c := exec.CommandContext(within(t, 20*time.Second), os.Args[0], args...)
+		c.Stdout, c.Stderr, c.Env = &out, &out, append(os.Environ(), "PATH="+t.TempDir())
+		err := s.In(netlab.Node1, c.Run)
+		if c.ProcessState == nil || c.ProcessState.ExitCode() != 1 || !strings.Contains(out.String(), "apt-get install iptables") {
+			t.Errorf("%s: %v\n%s", args[0], err, &out)
+		}
 	}
 }
 

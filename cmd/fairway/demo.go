@@ -32,7 +32,7 @@ Service kube-dns and with a search list, as any pod does.
 
 Nothing outside of these namespaces is touched, and they are removed on every way out.
 The demo ends with 0 only if every connection went where it should.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			// A terminal that closes must not leave namespaces behind.
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGHUP)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -44,13 +45,20 @@ func getCommand() *cobra.Command {
   services    the Services of the cluster, as the proxy knows them
   endpoints   every endpoint of their ports, whatever its condition
   problems    what objects ask for and the node does not do`,
-		Args:      cobra.RangeArgs(1, 2),
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0:
+				return errors.New("get: want frontends, services, endpoints or problems")
+			case kinds[args[0]] == nil:
+				return fmt.Errorf("get %q: want frontends, services, endpoints or problems", args[0])
+			case len(args) > 2:
+				return fmt.Errorf("get %s: %q: want one Service, or none for all", args[0], args[2])
+			}
+			return nil
+		},
 		ValidArgs: []string{"frontends", "services", "endpoints", "problems"},
 		RunE: func(c *cobra.Command, args []string) error {
 			l := kinds[args[0]]
-			if l == nil {
-				return fmt.Errorf("get %q: want frontends, services, endpoints or problems", args[0])
-			}
 			if !slices.Contains(formats, format) {
 				return fmt.Errorf("--output %q: want one of %s", format, strings.Join(formats, ", "))
 			}

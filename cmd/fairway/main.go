@@ -31,6 +31,14 @@ type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit %d", int(c)) }
 
+// noArgs refuses arguments that are not flags.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%q: %s takes flags only (see %[2]s --help)", args[0], c.CommandPath())
+	}
+	return nil
+}
+
 // command returns what a program of this name is: kube-proxy is "fairway proxy", and coredns is
 // "fairway dns".
 func command(argv0 string) *cobra.Command {
@@ -46,11 +54,13 @@ func command(argv0 string) *cobra.Command {
 		c = &cobra.Command{
 			Use:   "fairway",
 			Short: "Fairway forwards connections to Kubernetes Services, and resolves their names",
-			Args:  cobra.NoArgs,
 			RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 		}
 		c.AddCommand(proxyCommand(), dnsCommand(), renderCommand(), getCommand(), cleanupCommand(), demoCommand(), versionCommand())
 	}
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
+	})
 	c.SilenceErrors, c.SilenceUsage = true, true // main reports errors
 	c.CompletionOptions.DisableDefaultCmd = true
 	return c

@@ -2,15 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime/debug"
 	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairway-lb/fairway/iptables"
 	"github.com/fairway-lb/fairway/proxier/admin"
@@ -34,9 +37,9 @@ With --dns-listen it answers DNS queries too, from the same state: a name leads 
 this node forwards it, and the cluster's DNS Service leads to this process while it answers.
 
 The proxy needs CAP_NET_ADMIN (with iptables-legacy CAP_NET_RAW too, and CAP_NET_BIND_SERVICE to
-answer on port 53). When it ends, connections
-keep working as they were programmed last; "fairway cleanup" removes everything.`,
-		Args:    cobra.NoArgs,
+answer on port 53). When it ends, connections keep working as they were programmed last;
+"fairway cleanup" removes everything.`,
+		Args:    noArgs,
 		Version: versionString(),
 	}
 	flags := config.AddFlags(c.Flags())
@@ -71,6 +74,9 @@ keep working as they were programmed last; "fairway cleanup" removes everything.
 
 // runProxy runs a proxy until ctx is done.
 func runProxy(ctx context.Context, s settings, log *slog.Logger) error {
+	if err := mayProgram(); err != nil {
+		return err
+	}
 	p, err := newProxy(s, log)
 	if err != nil {
 		return err
@@ -167,8 +173,33 @@ func haveIPv6() bool {
 
 // cleanup removes what a proxy programmed in this network namespace.
 func cleanup(ctx context.Context) error {
-	if err := iptables.Cleanup(ctx, iptables.Options{}); err != nil {
+	err := mayProgram()
+	if err == nil {
+		err = withInstall(iptables.Cleanup(ctx, iptables.Options{}))
+	}
+	if err != nil {
 		return fmt.Errorf("cleanup: %w", err)
 	}
 	return nil
+}
+
+// mayProgram returns an error if this process may not change the rules of its network namespace.
+// The tools would say so too, each in its own words.
+func mayProgram() error {
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0]); err != nil {
+		return fmt.Errorf("capabilities of this process: %w", err)
+	}
+	if data[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
+		return errors.New("no CAP_NET_ADMIN: start it as root, or give the container the capability NET_ADMIN")
+	}
+	return nil
+}
+
+// withInstall adds to an error for want of a program where it comes from.
+func withInstall(err error) error {
+	if errors.Is(err, exec.ErrNotFound) {
+		return fmt.Errorf("%w\nis iptables installed? on Debian: apt-get install iptables", err)
+	}
+	return err
 }

@@ -20,13 +20,14 @@ import (
 
 func renderCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "render --manifests DIR [flags of fairway proxy]",
+		Use:   "render --manifests DIR [-o FORMAT] [flags of fairway proxy]",
 		Short: "Print what the proxy would program for a folder of manifests",
 		Long: `Print what "fairway proxy" would program on this node for a folder of manifests. Nothing is
 programmed, and no privileges are needed. The text form is input for iptables-restore and
 ip6tables-restore; problems are told on standard error. The JSON form holds frontends and
 problems too.`,
-		Args: cobra.NoArgs,
+		Args:                  noArgs,
+		DisableFlagsInUseLine: true,
 	}
 	flags := config.AddFlags(c.Flags())
 	var format string
@@ -37,7 +38,7 @@ problems too.`,
 		case err != nil:
 			return err
 		case cfg.Manifests == "":
-			return errors.New("--manifests: which folder?")
+			return errors.New("render: --manifests DIR is missing: the folder whose Services to show")
 		case format != "text" && format != "json":
 			return fmt.Errorf("--output %q: want text or json", format)
 		}

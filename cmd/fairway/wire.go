@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -56,7 +57,11 @@ func newBackend(s settings) (proxier.Backend, error) {
 	case s.iptables.MasqueradeBit == 0: // would mean the default
 		return nil, errors.New("iptables.masqueradeBit: 0: this backend needs a bit from 1 to 31")
 	}
-	return iptables.New(s.iptables)
+	b, err := iptables.New(s.iptables)
+	if err != nil {
+		return nil, withInstall(err)
+	}
+	return b, nil
 }
 
 // withProbe adds to the refusal of a backend that is to come what its kernel parts are like.
@@ -86,13 +91,21 @@ type proxy struct {
 	ports   *health.Ports
 	flows   *conntrack.Cleaner
 	local   *localport.Forwarder
-	dns     *nodeDNS // nil: there is none
+	dns     *nodeDNS      // nil: there is none
+	api     *watch.Client // nil: manifests are followed
 }
 
 // newProxy makes the parts and takes the node's lock. Nothing is programmed yet.
 func newProxy(s settings, log *slog.Logger) (*proxy, error) {
 	p := &proxy{settings: s, log: log, store: watch.NewStore(), feed: new(proxier.Feed), status: new(proxier.Feed), flows: conntrack.New()}
 	var err error
+	if s.manifests != "" {
+		if _, err := os.ReadDir(s.manifests); err != nil {
+			return nil, fmt.Errorf("--manifests: %w", err)
+		}
+	} else if p.api, err = watch.NewClient(s.client); err != nil {
+		return nil, err
+	}
 	if len(s.dns.addrs) > 0 {
 		if p.dns, err = newNodeDNS(s, p.store, log); err != nil {
 			return nil, err
@@ -196,16 +209,12 @@ func (p *proxy) source(ctx context.Context) error {
 	if p.manifests != "" {
 		return watch.Manifests(ctx, p.store, watch.ManifestOptions{Dir: p.manifests, NodeName: p.resolve.NodeName, Log: p.log})
 	}
-	client, err := watch.NewClient(p.client)
-	if err != nil {
-		return err
-	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
-		watch.Events(ctx, p.store, client, p.status, watch.EventOptions{NodeName: p.resolve.NodeName, Log: p.log})
+		watch.Events(ctx, p.store, p.api, p.status, watch.EventOptions{NodeName: p.resolve.NodeName, Log: p.log})
 	})
-	watch.Cluster(ctx, p.store, client, watch.ClusterOptions{
+	watch.Cluster(ctx, p.store, p.api, watch.ClusterOptions{
 		NodeName: p.resolve.NodeName, ServiceProxyName: p.resolve.ServiceProxyName, ForDNS: p.dns != nil, Log: p.log})
 	return nil
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -28,6 +29,9 @@ func Get[T any](ctx context.Context, socket, kind, name string) (*List[T], error
 	}
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
+		if u := (*url.Error)(nil); errors.As(err, &u) {
+			err = u.Err // without the URL, which nobody asked for
+		}
 		return nil, fmt.Errorf("ask the proxy at %s (is fairway proxy running here?): %w", socket, err)
 	}
 	defer resp.Body.Close()

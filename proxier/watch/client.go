@@ -57,7 +57,7 @@ func restConfig(o ClientOptions) (*rest.Config, error) {
 	if o.Kubeconfig == "" && o.Master == "" {
 		config, err := rest.InClusterConfig()
 		if errors.Is(err, rest.ErrNotInCluster) {
-			return nil, errors.New("no kubeconfig, no master, and not in a pod: there is no API server to follow")
+			return nil, errors.New("no API server to follow: not in a pod, so name one with --kubeconfig FILE, or --master URL")
 		}
 		return config, err
 	}

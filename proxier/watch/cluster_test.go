@@ -419,7 +419,7 @@ func TestNewClient(t *testing.T) {
 	}
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	for o, want := range map[ClientOptions]string{
-		{}:                              "no kubeconfig, no master, and not in a pod",
+		{}:                              "not in a pod, so name one with --kubeconfig",
 		{Kubeconfig: "/does/not/exist"}: "/does/not/exist",
 		{Master: "http://%zz"}:          "invalid URL escape",
 	} {
