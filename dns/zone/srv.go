@@ -82,8 +82,12 @@ func (w *srvWriter) recordsOf(group []ref) bool {
 	}
 	for _, port := range w.numbers(group) {
 		data := srvData(w.weight, port)
-		if _, ok := w.b.Target(wire.Answer, wire.Asked, wire.TypeSRV, w.c.z.ttl.address, data[:], name); !ok {
+		at, ok := w.b.Target(wire.Answer, wire.Asked, wire.TypeSRV, w.c.z.ttl.address, data[:], name)
+		if !ok {
 			return false
+		}
+		if before, near := wire.At(at); near {
+			name = before // for the other ports
 		}
 	}
 	return true

@@ -20,6 +20,7 @@ import (
 	"github.com/fairway-lb/fairway/dns/dnstest"
 	"github.com/fairway-lb/fairway/dns/plugin"
 	"github.com/fairway-lb/fairway/dns/plugin/transfer"
+	"github.com/fairway-lb/fairway/dns/wire"
 	"github.com/fairway-lb/fairway/proxier"
 	"github.com/fairway-lb/fairway/proxier/names"
 )
@@ -428,6 +429,45 @@ func (s *source) Changed() <-chan struct{} {
 
 func (s *source) Synced() <-chan struct{}  { return nil }
 func (s *source) Staleness() time.Duration { return 0 }
+
+// Replies with SRV records are no longer than CoreDNS's library packs them, so that no more of them
+// are cut. The name of a target stands once, however many ports it has.
+func TestShort(t *testing.T) {
+	ports := []names.Port{{Name: "http", Protocol: "tcp", Number: 80}, {Name: "metrics", Protocol: "tcp", Number: 90}, {Name: "dns", Protocol: "udp", Number: 53}}
+	z := newZone(t, defaults(), Options{})
+	z.Update(inputs(
+		service("ns", "a", names.Headless, endpoints("10.0.0.1", "10.0.0.2", "10.0.0.3"), func(s *names.Service) { s.Slices[0].Ports = ports }),
+		service("ns", "b", names.ClusterIP, ip("10.96.0.1"), func(s *names.Service) { s.Ports = ports })))
+	for query, most := range map[string]int{
+		"a.ns.svc.cluster.local. SRV tcp":            12 + 28 + 3*(29+20+20+16),
+		"_http._tcp.a.ns.svc.cluster.local. SRV tcp": 12 + 39 + 3*(29+16),
+		"b.ns.svc.cluster.local. SRV tcp":            12 + 28 + 3*20 + 16,
+	} {
+		m, proto, err := dnstest.Parse(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packed, err := m.Pack()
+		var q wire.Query
+		if err != nil || q.Parse(packed) != wire.OK {
+			t.Fatal(query, err)
+		}
+		out := make([]byte, limitOf(m, proto))
+		n, ok := z.Answer(&q, len(out), out)
+		reply := new(dnswire.Msg)
+		if err := reply.Unpack(out[:n]); err != nil || !ok {
+			t.Fatal(query, ok, err)
+		}
+		reply.Compress = true
+		theirs, err := reply.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n > most || n > len(theirs) {
+			t.Errorf("%s: %d bytes, want %d; the library needs %d", query, n, most, len(theirs))
+		}
+	}
+}
 
 // Follow takes every change, and the metric learns of those after the first complete state.
 func TestFollow(t *testing.T) {
