@@ -1,8 +1,10 @@
 package datapath
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +14,9 @@ import (
 	"github.com/fairway-lb/fairway/bench/stage"
 	"github.com/fairway-lb/fairway/proxier/netlab"
 )
+
+// few are enough to see that each measure works.
+var few = sizes{warm: 1, connects: 10, cycles: 10, trips: 20, datagrams: 20, bulk: 5 * time.Millisecond}
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -24,7 +29,7 @@ func TestRun(t *testing.T) {
 	proxy := peerbin.Need(t, peerbin.Proxy)
 	for _, v6 := range []bool{false, true} {
 		r, err := Run(t.Context(), Options{
-			Cluster: stage.Cluster{Services: 5, Endpoints: 2, V6: v6}, Rounds: 2, Limit: time.Minute,
+			Cluster: stage.Cluster{Services: 5, Endpoints: 2, V6: v6}, Rounds: 2, Limit: time.Minute, size: few,
 			Control: "direct", Bin: filepath.Dir(proxy), Progress: func(string) {},
 			Subjects: stage.Named("direct", "kube-proxy nftables"),
 		})
@@ -51,11 +56,35 @@ func TestOver(t *testing.T) {
 	defer stop()
 	proxy := peerbin.Need(t, peerbin.Proxy)
 	o := Options{
-		Cluster: stage.Cluster{Services: 5, Endpoints: 2}, Rounds: 1, Limit: time.Millisecond,
+		Cluster: stage.Cluster{Services: 5, Endpoints: 2}, Rounds: 1, Limit: time.Millisecond, size: few,
 		Bin: filepath.Dir(proxy), Progress: func(string) {}, Subjects: stage.Named("direct", "kube-proxy nftables"),
 	}
 	r, err := Run(t.Context(), o)
 	if err != nil || r.Over["kube-proxy nftables"] == "" || len(r.Series) != len(Paths()) {
 		t.Errorf("got %v, %d series, %v", r.Over, len(r.Series), err)
+	}
+}
+
+// A subject that ends in the middle says so, and the others go on. If none is left, that is an
+// error.
+func TestFailing(t *testing.T) {
+	netlab.Require(t)
+	stop := netlab.CloseOnSignal()
+	defer stop()
+	bin := t.TempDir()
+	if err := os.Symlink("/bin/false", filepath.Join(bin, peerbin.Fairway)); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{
+		Cluster: stage.Cluster{Services: 5, Endpoints: 2}, Rounds: 1, Limit: time.Minute, size: few,
+		Bin: bin, Progress: func(string) {}, Subjects: stage.Named("direct", "fairway iptables-nft"),
+	}
+	r, err := Run(t.Context(), o)
+	if err != nil || !strings.HasPrefix(r.Over["fairway iptables-nft"], "failed: ") || len(r.Series) != len(Paths()) {
+		t.Errorf("got %v, %d series, %v", r.Over, len(r.Series), err)
+	}
+	o.Subjects = stage.Named("fairway iptables-nft")
+	if _, err := Run(t.Context(), o); err == nil {
+		t.Error("nothing works, and that is no error")
 	}
 }

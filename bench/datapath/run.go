@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"time"
@@ -25,6 +26,7 @@ type Options struct {
 	Bin      string          `json:"-"` // directory of the programs
 	Subjects []stage.Subject `json:"-"`
 	Progress func(string)    `json:"-"`
+	size     sizes           // for tests; zero: sizesOfTurn
 }
 
 // Again is what the name of the second copy of the control ends with.
@@ -34,7 +36,8 @@ const Again = " (again)"
 type Result struct {
 	Options Options  `json:"options"`
 	Series  []Series `json:"series"`
-	// Over has the subjects that were over the limit with their first sync, or have ended.
+	// Over has the subjects without figures, and why: over the limit with their first sync, or
+	// failed.
 	Over map[string]string `json:"over,omitempty"`
 }
 
@@ -57,12 +60,15 @@ func paths() []path {
 	service := func(last bool) func(stage.Cluster) netip.AddrPort {
 		return func(c stage.Cluster) netip.AddrPort { return c.Service(end(c, last)) }
 	}
+	port := func(c stage.Cluster) netip.AddrPort { return c.NodePort(end(c, true)) }
 	direct := func(c stage.Cluster) netip.AddrPort { return c.Direct(end(c, true), 0) }
 	return []path{
 		{"pod to the first Service", stage.Client, service(false), direct},
 		{"pod to the last Service", stage.Client, service(true), direct},
 		{"node to the last Service", netlab.Node1, service(true), direct},
-		{"outside to a node port", netlab.Outside, func(c stage.Cluster) netip.AddrPort { return c.NodePort(end(c, true)) }, direct},
+		{"outside to a node port", netlab.Outside, port, direct},
+		{"pod to a node port", stage.Client, port, direct},
+		{"node to a node port", netlab.Node1, port, direct},
 	}
 }
 
@@ -84,10 +90,14 @@ func end(c stage.Cluster, last bool) int {
 }
 
 // sizesOfTurn make a turn about a quarter of a second.
-var sizesOfTurn = sizes{connects: 300, cycles: 200, trips: 1000, datagrams: 500, bulk: 60 * time.Millisecond}
+var sizesOfTurn = sizes{warm: 20, connects: 300, cycles: 200, trips: 1000, datagrams: 500, bulk: 60 * time.Millisecond}
 
-// Run measures all subjects in turns.
+// Run measures all subjects in turns. What one fails with goes into Over; it is an error only if
+// no subject is left.
 func Run(ctx context.Context, o Options) (_ Result, err error) {
+	if o.size == (sizes{}) {
+		o.size = sizesOfTurn
+	}
 	r := Result{Options: o, Over: map[string]string{}}
 	if err := o.Validate(); err != nil {
 		return r, fmt.Errorf("data path: %w", err)
@@ -105,8 +115,11 @@ func Run(ctx context.Context, o Options) (_ Result, err error) {
 	for _, s := range o.subjects() {
 		o.Progress(s.Name + ": first sync")
 		up, why, err := o.up(ctx, s, api)
+		if ctx.Err() != nil {
+			return r, errors.Join(ctx.Err(), err)
+		}
 		if err != nil {
-			return r, fmt.Errorf("%s: %w", s.Name, err)
+			why = failed(err)
 		}
 		if why != "" {
 			r.Over[s.Name] = why
@@ -114,30 +127,41 @@ func Run(ctx context.Context, o Options) (_ Result, err error) {
 		}
 		all = append(all, up)
 	}
-	if len(all) == 0 {
-		return r, errors.New("data path: no subject is up")
-	}
+	random := rand.New(rand.NewPCG(uint64(o.Services), 7))
 	for round := range o.Rounds {
 		for _, p := range paths() {
-			for i := range all {
-				s := all[(i+round)%len(all)]
-				o.Progress(fmt.Sprintf("round %d of %d, %s, %s", round+1, o.Rounds, p.name, s.name))
+			// By chance, so that nobody is always measured after the same one.
+			for _, i := range random.Perm(len(all)) {
+				s := all[i]
 				if ctx.Err() != nil {
 					return r, ctx.Err()
 				}
-				if err := s.turn(p); err != nil {
-					return r, fmt.Errorf("%s, %s: %w", s.name, p.name, err)
+				if r.Over[s.name] != "" {
+					continue
+				}
+				o.Progress(fmt.Sprintf("round %d of %d, %s, %s", round+1, o.Rounds, p.name, s.name))
+				if err := s.turn(p, o.size); err != nil {
+					r.Over[s.name] = failed(fmt.Errorf("%s: %w", p.name, err))
 				}
 			}
 		}
 	}
+	if len(r.Over) == len(o.subjects()) {
+		return r, fmt.Errorf("data path: no subject is left: %v", r.Over)
+	}
 	for _, s := range all {
+		if r.Over[s.name] != "" {
+			continue
+		}
 		for _, p := range paths() {
 			r.Series = append(r.Series, Series{Subject: s.name, Path: p.name, Rounds: s.values[p.name]})
 		}
 	}
 	return r, nil
 }
+
+// failed is what the result says of a subject that failed.
+func failed(err error) string { return "failed: " + err.Error() }
 
 // subjects are those asked for, and the copy of the control right after it.
 func (o Options) subjects() []stage.Subject {
@@ -172,6 +196,13 @@ func (o Options) up(outer context.Context, s stage.Subject, api *listwatch.Serve
 	}
 	ctx, cancel := context.WithTimeout(outer, o.Limit)
 	defer cancel()
+	go func() {
+		select {
+		case <-st.Proxy.Done(): // so that nobody waits for what has ended
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	err = st.Await(ctx, st.Spread(), func(netip.Addr) bool { return true })
 	if err == nil {
 		return up, "", nil
@@ -180,13 +211,35 @@ func (o Options) up(outer context.Context, s stage.Subject, api *listwatch.Serve
 	return nil, fmt.Sprintf("over %.0f s", o.Limit.Seconds()), errors.Join(err, st.Close())
 }
 
-// turn measures one path once.
-func (s *subject) turn(p path) error {
+// turn measures one path once. If something other than single connections fails, it starts again,
+// once, and that counts as a failed connection.
+func (s *subject) turn(p path, size sizes) error {
+	got, err := s.measure(p, size)
+	if err != nil {
+		again, e := s.measure(p, size)
+		if e != nil {
+			return errors.Join(err, e)
+		}
+		got = again
+		got[Failed]++
+	}
+	if s.values[p.name] == nil {
+		s.values[p.name] = map[string][]float64{}
+	}
+	for measure, v := range got {
+		s.values[p.name][measure] = append(s.values[p.name][measure], v)
+	}
+	return nil
+}
+
+func (s *subject) measure(p path, size sizes) (got map[string]float64, err error) {
+	if s.Proxy != nil && s.Proxy.Err() != nil {
+		return nil, s.Proxy.Err()
+	}
 	to := p.to(s.Cluster)
 	if s.Proxy == nil {
 		to = p.direct(s.Cluster)
 	}
-	var got map[string]float64
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlock
@@ -195,21 +248,17 @@ func (s *subject) turn(p path) error {
 			return
 		}
 		done <- s.Lab.In(p.from, func() (err error) {
-			got, err = client{to, sizesOfTurn}.turn()
+			got, err = client{to, size}.turn()
 			return err
 		})
 	}()
 	if err := <-done; err != nil {
-		return err
-	}
-	if s.values[p.name] == nil {
-		s.values[p.name] = map[string][]float64{}
+		return nil, err
 	}
 	for measure, v := range got {
 		if math.IsNaN(v) {
-			return fmt.Errorf("%s: no value", measure)
+			return nil, fmt.Errorf("%s: no value", measure)
 		}
-		s.values[p.name][measure] = append(s.values[p.name][measure], v)
 	}
-	return nil
+	return got, nil
 }

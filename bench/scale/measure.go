@@ -93,6 +93,7 @@ func Run(ctx context.Context, o Options) ([]Sample, error) {
 	}
 	var out []Sample
 	var errs []error
+	ran := 0
 	hopeless := map[string]bool{}
 	for _, s := range o.Subjects {
 		if k, ok := o.Known[s.Name]; ok {
@@ -116,14 +117,15 @@ func Run(ctx context.Context, o Options) ([]Sample, error) {
 				sample.Err = err.Error()
 				errs = append(errs, fmt.Errorf("%s: %w", s.Name, err))
 			}
+			ran++
 			hopeless[s.Name] = sample.Over == firstSync
 			out = append(out, sample)
 		}
 	}
-	if len(errs) == len(out) {
-		return out, errors.Join(errs...)
+	if len(errs) < ran {
+		return out, nil
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }
 
 // What a Sample can be over the limit with.

@@ -68,7 +68,7 @@ func (r Result) tables(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", w.name,
 			r.over(w, firstSync, seconds(w.first)), r.over(w, change, seconds(w.change)), dash(seconds(w.changeCPU)),
-			megabytes(w.rss), megabytes(w.hwm), megabytes(w.tool), cpu)
+			dash(megabytes(w.rss)), dash(megabytes(w.hwm)), dash(megabytes(w.tool)), dash(cpu))
 	}
 	b.WriteString("\n| ratio of medians | first sync | change | CPU of a change | memory | peak |\n|---|---|---|---|---|---|\n")
 	for _, w := range rows {
@@ -122,7 +122,8 @@ func (r Result) churnTable(b *strings.Builder) {
 // A row has the samples of one subject, sorted.
 type row struct {
 	name, peer                                    string
-	over                                          string
+	over, failed                                  string
+	known                                         *Known
 	first, change, changeCPU, rss, hwm, tool, cpu []float64
 }
 
@@ -135,6 +136,11 @@ func (r Result) rows() []row {
 				continue
 			}
 			w.over = cmp.Or(w.over, x.Over)
+			w.known = cmp.Or(w.known, x.Known)
+			w.failed = cmp.Or(w.failed, x.Err)
+			if x.Known != nil || x.Err != "" {
+				continue
+			}
 			w.tool = append(w.tool, float64(x.ToolHWM))
 			w.rss = append(w.rss, float64(x.RSS))
 			w.hwm = append(w.hwm, float64(x.HWM))
@@ -149,7 +155,7 @@ func (r Result) rows() []row {
 				w.change = append(w.change, d.Seconds())
 			}
 		}
-		if len(w.cpu) == 0 {
+		if len(w.cpu) == 0 && w.over == "" && w.failed == "" {
 			continue
 		}
 		for _, x := range [][]float64{w.first, w.change, w.changeCPU, w.rss, w.hwm, w.tool, w.cpu} {
@@ -165,10 +171,16 @@ func median(sorted []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// over returns text, or that the subject was over the limit with what or with what came before.
+// over returns text, or that the subject was over the limit with what, or that it failed.
 func (r Result) over(w row, what, text string) string {
+	if k := w.known; k != nil && what == firstSync {
+		return fmt.Sprintf("over %.0f s at %d Services already", k.Limit.Seconds(), k.Services)
+	}
 	if w.over == what {
 		return fmt.Sprintf("over %.0f s", r.Options.Limit.Seconds())
+	}
+	if text == "" && w.failed != "" && what == firstSync {
+		return "failed: " + w.failed
 	}
 	return dash(text)
 }
@@ -206,7 +218,7 @@ func spread(sorted []float64, unit float64, name string) string {
 
 // ratio is that of w to its peer p, or a bound if only the peer was over the limit with what.
 func (r Result) ratio(w, p row, what string, a, b []float64) string {
-	if w.over == "" && p.over == what && len(a) > 0 {
+	if w.over == "" && p.over == what && p.known == nil && len(a) > 0 {
 		return fmt.Sprintf("under %.3f", median(a)/r.Options.Limit.Seconds())
 	}
 	return ratio(a, b)

@@ -28,11 +28,14 @@ func TestMarkdown(t *testing.T) {
 		{Subject: "kube-proxy iptables-nft", FirstSync: 1000 * ms, Changes: []time.Duration{20 * ms}, ChangeCPU: 80 * ms, RSS: 40e6, HWM: 40e6},
 		{Subject: "fairway iptables-legacy", FirstSync: 6000 * ms, RSS: 10e6, HWM: 20e6},
 		{Subject: "kube-proxy iptables-legacy", Over: firstSync, RSS: 20e6, HWM: 20e6},
+		{Subject: "kube-proxy nftables", Over: firstSync, Known: &Known{5, time.Second}},
+		{Subject: "fairway iptables-nft", Err: "broken"},
 	}}
 	page := r.Markdown()
 	for _, want := range []string{
 		"| fairway iptables-nft | 100 ms (100 to 100) | 2 ms (1 to 3) | 40 ms (40 to 40) | 10 MB (10 to 10) | 20 MB",
 		"| kube-proxy iptables-legacy | over 60 s | - |",
+		"| kube-proxy nftables | over 1 s at 5 Services already | - | - | - | - | - | - |",
 		"| fairway iptables-legacy / kube-proxy iptables-legacy | under 0.100 | - | - | 0.500 | 1.000 |",
 		"| fairway iptables-nft / kube-proxy iptables-nft | 0.100 | 0.100 | 0.500 | 0.250 | 0.500 |",
 	} {
