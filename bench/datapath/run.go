@@ -25,8 +25,10 @@ type Options struct {
 	Control  string          `json:"control,omitempty"`
 	Bin      string          `json:"-"` // directory of the programs
 	Subjects []stage.Subject `json:"-"`
-	Progress func(string)    `json:"-"`
-	size     sizes           // for tests; zero: sizesOfTurn
+	// Skip has subjects, by name, that are not to be started, and why: it goes into Over.
+	Skip     map[string]string `json:"-"`
+	Progress func(string)      `json:"-"`
+	size     sizes             // for tests; zero: sizesOfTurn
 }
 
 // Again is what the name of the second copy of the control ends with.
@@ -39,6 +41,16 @@ type Result struct {
 	// Over has the subjects without figures, and why: over the limit with their first sync, or
 	// failed.
 	Over map[string]string `json:"over,omitempty"`
+}
+
+// Values returns what a subject measured on a path, a value a round; nil if it was not measured.
+func (r Result) Values(subject, path, measure string) []float64 {
+	for _, s := range r.Series {
+		if s.Subject == subject && s.Path == path {
+			return s.Rounds[measure]
+		}
+	}
+	return nil
 }
 
 // A Series is what one subject did on one path: a value a round for each measure.
@@ -113,6 +125,10 @@ func Run(ctx context.Context, o Options) (_ Result, err error) {
 		}
 	}()
 	for _, s := range o.subjects() {
+		if why := o.Skip[s.Name]; why != "" {
+			r.Over[s.Name] = why
+			continue
+		}
 		o.Progress(s.Name + ": first sync")
 		up, why, err := o.up(ctx, s, api)
 		if ctx.Err() != nil {

@@ -45,16 +45,8 @@ was over the limit was ended then, and not run again; its memory is that of its 
 
 `, o.Runs, stage.PollEvery)
 	r.tables(&b)
-	return b.String()
-}
-
-// Tables are the tables of the page, under a heading with the size of the cluster.
-func (r Result) Tables() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "### %d Services of %d endpoints\n\n", r.Options.Services, r.Options.Endpoints)
-	r.tables(&b)
 	r.churnTable(&b)
-	b.WriteString("\n")
+	r.costTable(&b)
 	return b.String()
 }
 
@@ -116,6 +108,27 @@ func (r Result) churnTable(b *strings.Builder) {
 		header = ""
 		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %d of %d |\n", s.Name, dash(seconds(rolling.lag)), dash(seconds(rolling.cpu)),
 			seconds(churn.lag), seconds(churn.cpu), seconds(churn.longest), rolling.failed+churn.failed, rolling.calls+churn.calls)
+	}
+}
+
+// costTable has a row for each subject that costs are known of.
+func (r Result) costTable(b *strings.Builder) {
+	header := "\n| cost | first sync, user | system | system calls | change, user | system | system calls | chains | rules | elements | kB |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
+	for _, s := range stage.Proxies {
+		i := slices.IndexFunc(r.Samples, func(x Sample) bool {
+			return x.Subject == s.Name && x.SyncCost != nil && x.ChangesCost != nil && x.Rules != nil
+		})
+		if i < 0 {
+			continue
+		}
+		x := r.Samples[i]
+		n := float64(len(x.Changes))
+		b.WriteString(header)
+		header = ""
+		fmt.Fprintf(b, "| %s | %.3g s | %.3g s | %d | %.3g ms | %.3g ms | %.0f | %d | %d | %d | %d (%s) |\n", s.Name,
+			x.SyncCost.User.Seconds(), x.SyncCost.System.Seconds(), x.SyncCost.Calls,
+			x.ChangesCost.User.Seconds()*1e3/n, x.ChangesCost.System.Seconds()*1e3/n, float64(x.ChangesCost.Calls)/n,
+			x.Rules.Chains, x.Rules.Rules, x.Rules.Elements, x.Rules.Bytes/1000, x.Rules.Unit)
 	}
 }
 

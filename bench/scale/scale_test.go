@@ -2,7 +2,6 @@ package scale
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,36 +40,6 @@ func TestMarkdown(t *testing.T) {
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in\n%s", want, page)
-		}
-	}
-}
-
-// The committed pages must be what the committed samples make.
-func TestPagesAreInStep(t *testing.T) {
-	root, err := peerbin.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	results, err := filepath.Glob(filepath.Join(root, "bench", "results", "scale*.json"))
-	if err != nil || len(results) == 0 {
-		t.Fatal("no results: ", err)
-	}
-	for _, result := range results {
-		name := "docs/" + strings.TrimSuffix(filepath.Base(result), ".json") + ".md"
-		samples, err := os.ReadFile(result)
-		if err != nil {
-			t.Fatal(err)
-		}
-		page, err := os.ReadFile(filepath.Join(root, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var r Result
-		if err := json.Unmarshal(samples, &r); err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(r.Markdown(), string(page)); diff != "" {
-			t.Errorf("%s is not in step: go run ./bench scale --page-only --json %s --markdown %s\n%s", name, result, name, diff)
 		}
 	}
 }
