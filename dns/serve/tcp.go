@@ -115,7 +115,7 @@ func (s *tcpServer) accept() {
 		case errors.Is(err, net.ErrClosed):
 			return
 		default: // out of descriptors or memory
-			s.evict()
+			s.evict(nil)
 			time.Sleep(5 * time.Millisecond)
 		}
 	}
@@ -162,15 +162,15 @@ func (s *tcpServer) admit(nc *net.TCPConn) {
 		return
 	}
 	s.mu.Lock()
+	// Those that were evicted need a moment to end. Who connects meanwhile waits in the kernel.
+	for s.alive >= 2*s.o.MaxConns {
+		s.ended.Wait()
+	}
 	if s.clients[c.key] >= s.o.MaxConnsPerClient {
 		s.mu.Unlock()
 		s.refused.Add(1)
 		nc.Close()
 		return
-	}
-	// Those that were evicted need a moment to end. Who connects meanwhile waits in the kernel.
-	for s.alive >= 2*s.o.MaxConns {
-		s.ended.Wait()
 	}
 	s.alive++
 	s.clients[c.key]++
@@ -180,37 +180,38 @@ func (s *tcpServer) admit(nc *net.TCPConn) {
 	full := s.open.Len() > s.o.MaxConns
 	s.mu.Unlock()
 	if full {
-		s.evict()
+		s.evict(c)
 	}
 	s.conns.Go(c.serve)
 }
 
 // evict closes one of the connections that asked nothing for longest: of the client that has most,
-// so that one with few need not fear those with many. One that waits for an answer is passed over.
-func (s *tcpServer) evict() {
-	if c := s.victim(); c != nil {
+// so that one with few need not fear those with many. One that waits for an answer is passed over,
+// unless all do; fresh has just come, and is not meant.
+func (s *tcpServer) evict(fresh *conn) {
+	if c := s.victim(fresh); c != nil {
 		s.evicted.Add(1)
 		c.nc.Close()
 	}
 }
 
-func (s *tcpServer) victim() *conn {
+func (s *tcpServer) victim(fresh *conn) (chosen *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	const look = 32
-	chosen, most := s.open.Back(), 0
-	for e, i := chosen, 0; e != nil && i < look; e, i = e.Prev(), i+1 {
-		if c := e.Value.(*conn); c.inWork.Load() == 0 && s.clients[c.key] > most {
-			chosen, most = e, s.clients[c.key]
+	idle, most := false, 0
+	for e, i := s.open.Back(), 0; e != nil && (i < look || !idle); e, i = e.Prev(), i+1 {
+		c := e.Value.(*conn)
+		waits, n := c.inWork.Load() > 0, s.clients[c.key]
+		if c != fresh && (n > most && waits != idle || !waits && !idle) {
+			chosen, idle, most = c, !waits, n
 		}
 	}
-	if chosen == nil {
-		return nil
+	if chosen != nil {
+		s.forget(chosen)
+		chosen.gone.Store(true)
 	}
-	c := chosen.Value.(*conn)
-	s.forget(c)
-	c.gone.Store(true)
-	return c
+	return chosen
 }
 
 // forget takes a connection off the books; a second time does nothing. Callers hold mu.

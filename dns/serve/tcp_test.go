@@ -242,6 +242,54 @@ func TestEvict(t *testing.T) {
 	}
 }
 
+// TestEvictBusy: a connection that asked nothing goes before any number of others that wait for
+// answers, and if all wait, one of the client that has most.
+func TestEvictBusy(t *testing.T) {
+	gate := make(chan struct{})
+	const greedy = 40 // more than are looked at for the client that has most
+	l := serve(t, loopback, Options{MaxConns: 1 + greedy + 1, Slow: slowly(gate), FirstTimeout: patience, IdleTimeout: patience})
+	asked := 0
+	waiting := func(source string) net.Conn {
+		c := from(t, source, l.Addr())
+		if _, err := c.Write(framed(query(t, 7, "wait.example.", dnswire.TypeA))); err != nil {
+			t.Fatal(err)
+		}
+		asked++
+		until(t, "queries wait", func() bool { r, _ := l.o.Pool.Load(); return r == asked })
+		return c
+	}
+	modest := waiting("127.0.0.2") // the one that asked nothing for longest
+	var many []net.Conn
+	for range greedy {
+		many = append(many, waiting("127.0.0.3"))
+	}
+	silent := from(t, "127.0.0.4", l.Addr())
+	until(t, "accepted", func() bool { return l.Stats().Conns == 1+greedy+1 })
+	late := waiting("127.0.0.5")
+	if !gone(t, silent) {
+		t.Error("the silent one is open")
+	}
+	later := waiting("127.0.0.6")
+	if s := l.Stats(); s.Evicted != 2 || s.Conns != 1+greedy+1 {
+		t.Errorf("%+v", s)
+	}
+	close(gate)
+	answered := 0
+	for _, c := range many {
+		if m, err := receive(c); err == nil && m.Id == 7 {
+			answered++
+		}
+	}
+	if answered != greedy-1 {
+		t.Errorf("the client with most got %d answers, want %d", answered, greedy-1)
+	}
+	for i, c := range []net.Conn{modest, late, later} {
+		if m, err := receive(c); err != nil || m.Id != 7 {
+			t.Errorf("client %d: %v, %v", i, m, err)
+		}
+	}
+}
+
 // TestTransfer: a slow handler sends several messages to one query, more than waits for a client.
 func TestTransfer(t *testing.T) {
 	const messages = 50
