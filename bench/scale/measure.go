@@ -29,6 +29,8 @@ type Options struct {
 	// Known has the subjects, by name, whose first sync was over a limit with fewer Services
 	// already. They are not run: their sample says so.
 	Known map[string]Known `json:"-"`
+	// Skip has the subjects, by name, that are not run for another reason, which their sample has.
+	Skip map[string]string `json:"-"`
 	// Progress is told in a few words what is being done.
 	Progress func(string) `json:"-"`
 }
@@ -99,6 +101,9 @@ func Run(ctx context.Context, o Options) ([]Sample, error) {
 		if k, ok := o.Known[s.Name]; ok {
 			hopeless[s.Name] = true
 			out = append(out, Sample{Subject: s.Name, Over: firstSync, Known: &k})
+		} else if why, ok := o.Skip[s.Name]; ok {
+			hopeless[s.Name] = true
+			out = append(out, Sample{Subject: s.Name, Err: why})
 		}
 	}
 	for run := range o.Runs {
@@ -122,7 +127,7 @@ func Run(ctx context.Context, o Options) ([]Sample, error) {
 			out = append(out, sample)
 		}
 	}
-	if len(errs) < ran {
+	if ran == 0 || len(errs) < ran {
 		return out, nil
 	}
 	return out, errors.Join(errs...)

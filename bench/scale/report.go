@@ -193,7 +193,7 @@ func (r Result) over(w row, what, text string) string {
 		return fmt.Sprintf("over %.0f s", r.Options.Limit.Seconds())
 	}
 	if text == "" && w.failed != "" && what == firstSync {
-		return "failed: " + w.failed
+		return w.failed
 	}
 	return dash(text)
 }

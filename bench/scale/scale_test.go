@@ -103,6 +103,11 @@ func TestFailing(t *testing.T) {
 	if err != nil || len(samples) != 2 || samples[0].Err == "" || samples[1].Err != "" || samples[1].FirstSync <= 0 {
 		t.Errorf("got %+v, %v", samples, err)
 	}
+	o.Skip = map[string]string{"kube-proxy nftables": "not now"}
+	o.Subjects = stage.Named("kube-proxy nftables")
+	if samples, err := Run(t.Context(), o); err != nil || len(samples) != 1 || samples[0].Err != "not now" || samples[0].FirstSync > 0 {
+		t.Errorf("got %+v, %v", samples, err)
+	}
 	o.Subjects = stage.Named("fairway iptables-nft")
 	if samples, err := Run(t.Context(), o); err == nil {
 		t.Errorf("nothing works, and yet: %+v", samples)
