@@ -186,7 +186,7 @@ func (s side) address(name string) (string, error) {
 	return a.A.String(), nil
 }
 
-// latency prints how soon both answer what one change made. docs/dns-benchmarks.md has the figures
+// latency prints how soon both answer what one change made. docs/benchmarks.md has the figures
 // for a large cluster, without the time of the API server.
 func latency(t *testing.T, c *changer, theirs, ours side) {
 	t.Helper()

@@ -14,7 +14,11 @@ func Quantile(samples []float64, q float64) float64 {
 	if len(samples) == 0 {
 		return math.NaN()
 	}
-	s := slices.Sorted(slices.Values(samples))
+	return sorted(slices.Sorted(slices.Values(samples)), q)
+}
+
+// sorted is the quantile of sorted samples, of which there is at least one.
+func sorted(s []float64, q float64) float64 {
 	at := q * float64(len(s)-1)
 	low := int(at)
 	if low+1 >= len(s) {
@@ -39,15 +43,6 @@ const resamples = 2000
 // bounds are by bootstrap (percentiles, with a fixed seed, so that the same samples always give
 // the same interval). With fewer than three samples the bounds are infinitely wide.
 func Ratio(a, b []float64) Interval {
-	random := rand.New(rand.NewPCG(1, 2))
-	estimate := func(a, b []float64) float64 { return Median(a) / Median(b) }
-	draw := func(s []float64) []float64 {
-		out := make([]float64, len(s))
-		for i := range out {
-			out[i] = s[random.IntN(len(s))]
-		}
-		return out
-	}
 	if len(a) == len(b) {
 		ratios := make([]float64, len(a))
 		for i := range a {
@@ -55,13 +50,23 @@ func Ratio(a, b []float64) Interval {
 		}
 		a, b = ratios, []float64{1}
 	}
-	r := Interval{estimate(a, b), math.Inf(-1), math.Inf(1)}
+	r := Interval{Median(a) / Median(b), math.Inf(-1), math.Inf(1)}
 	if len(a) < 3 {
 		return r
 	}
+	random := rand.New(rand.NewPCG(1, 2))
+	buffer := make([]float64, max(len(a), len(b)))
+	draw := func(s []float64) float64 { // the median of as many samples, drawn anew
+		out := buffer[:len(s)]
+		for i := range out {
+			out[i] = s[random.IntN(len(s))]
+		}
+		slices.Sort(out)
+		return sorted(out, 0.5)
+	}
 	again := make([]float64, resamples)
 	for i := range again {
-		again[i] = estimate(draw(a), draw(b))
+		again[i] = draw(a) / draw(b)
 	}
 	r.Low, r.High = Quantile(again, 0.025), Quantile(again, 0.975)
 	return r

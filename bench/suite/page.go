@@ -7,89 +7,331 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/fairway-lb/fairway/bench/scale"
 )
 
-// Report makes the report of results: its files by name, the page first among equals as
-// "benchmarks.md".
+// page is the name of the report's main file.
+const page = "benchmarks.md"
+
+// Report makes the report of results: its files by their names, [page] and its pictures.
 func Report(files map[string]File) (map[string][]byte, error) {
-	out := map[string][]byte{}
-	var b strings.Builder
-	b.WriteString("# Benchmarks\n\n")
-	b.WriteString("Generated from the samples in bench/results; `make bench` measures them again, `make bench-quick` the core of them.\n\n")
-	heading(&b, files)
-	b.WriteString(method)
-	for _, g := range graphs(files) {
-		svg, err := g.svg()
-		if err != nil {
-			return nil, err
+	r := report{files: files, figures: figuresOf(files), out: map[string][]byte{}}
+	r.head()
+	if err := r.picture(headlineChart(r.headlines())); err != nil {
+		return nil, err
+	}
+	r.behind()
+	r.noise()
+	for _, part := range []struct {
+		kind, title, method string
+		graphs              []picture
+	}{
+		{programmingCell, "Programming", programmingMethod, programmingGraphs(r.figures)},
+		{dataCell, "Data path", dataMethod, dataGraphs(r.figures)},
+		{namesCell, "Names", "", namesCharts(r.figures)},
+	} {
+		cells := r.cells(part.kind)
+		if len(cells) == 0 {
+			continue
 		}
-		name := "benchmarks/" + g.file
-		out[name] = svg
-		fmt.Fprintf(&b, "![%s](%s)\n\n", g.title, name)
+		fmt.Fprintf(&r.b, "## %s\n%s\n", part.title, part.method)
+		for _, g := range part.graphs {
+			if err := r.picture(g); err != nil {
+				return nil, err
+			}
+		}
+		for _, c := range cells {
+			if part.kind == namesCell {
+				r.b.WriteString(strings.TrimSpace(files[c].Names.Tables()) + "\n\n")
+				continue
+			}
+			r.tables(c)
+		}
 	}
-	b.WriteString("## Programming\n\n")
-	for _, f := range sorted(files, func(f File) bool { return f.Scale != nil }) {
-		r := scale.Result{Options: f.Scale.Options, Samples: f.Scale.Samples}
-		b.WriteString(r.Tables())
-	}
-	b.WriteString("## Data path\n\n")
-	for _, f := range sorted(files, func(f File) bool { return f.Data != nil }) {
-		b.WriteString(f.Data.Markdown())
-	}
-	if f, ok := files[namesCell]; ok {
-		out["dns-benchmarks.md"] = []byte(f.Names.Markdown())
-		b.WriteString("## Names\n\nSee [what an answer costs](dns-benchmarks.md).\n")
-	}
-	out["benchmarks.md"] = []byte(b.String())
-	return out, nil
+	r.gaps()
+	r.out[page] = []byte(r.b.String())
+	return r.out, nil
 }
 
-const method = `
-Every figure is of real packets through a real kernel, between network namespaces of one machine: a client, the node with the proxy, and one pod that has every endpoint's address. No figure is that of a network; what counts are ratios. Times are medians; brackets have the 95 % interval of a ratio. A subject that is over its time limit is ended and says so.
+// A report is one that is being written.
+type report struct {
+	files   map[string]File
+	figures figures
+	b       strings.Builder
+	out     map[string][]byte
+}
 
-*Data path*: all subjects are up at once and are measured in turns of a quarter of a second, and a ratio is taken within a round. The control, the connection straight to an endpoint, is measured twice, as if it were two subjects: how far the two are apart is the noise.
+// cells are the names of those of a kind.
+func (r *report) cells(kind string) []string {
+	return inOrder(slices.DeleteFunc(slices.Collect(maps.Keys(r.files)), func(c string) bool { return !strings.HasPrefix(c, kind) }))
+}
 
-*Programming*: every subject runs alone, on the same objects from the same list/watch server, in turns. *First sync* is from the start of the process until packets to Services all over the range are answered. *Change* is from the server's event until packets follow. *Rolling* is 100 changes of one endpoint, one every 20 ms, *churn* a hundred changes a second all over the cluster: their lag is how far behind the last of them packets are, failed are connections to Services that do not change meanwhile.
+// picture draws a picture and puts it onto the page, unless there is nothing in it.
+func (r *report) picture(p picture) error {
+	if p == nil || p.empty() {
+		return nil
+	}
+	svg, err := p.svg()
+	if err != nil {
+		return err
+	}
+	file, title := p.name()
+	r.out["benchmarks/"+file] = svg
+	fmt.Fprintf(&r.b, "![%s](benchmarks/%s)\n\n", title, file)
+	return nil
+}
+
+const intro = `# Benchmarks
+
+Fairway beside what it replaces: kube-proxy (iptables on both of its variants, and nftables) and
+CoreDNS, and beside NSD and Unbound, which stand for what an answer costs at the least. Real
+programs, real packets through a real kernel, the same objects for all, measured in turns in one
+run. ` + "`make bench`" + ` measures it again, ` + "`make bench-quick`" + ` the core of it in under 10 minutes; every sample
+is in bench/results, and this page is generated from them.
 
 `
 
-// heading says on what was measured, once if all results agree.
-func heading(b *strings.Builder, files map[string]File) {
+// head says what was compared, on what, and what came of it.
+func (r *report) head() {
+	r.b.WriteString(intro)
+	r.machines()
+	rows := r.headlines()
+	if len(rows) == 0 {
+		return
+	}
+	r.b.WriteString("\n## In short\n\nRatios are Fairway's figure over the other's, with the 95 % interval: below 1 is better, but for queries/s.\n\n| | Fairway | the other | ratio |\n|---|---|---|---|\n")
+	for _, h := range rows {
+		fmt.Fprintf(&r.b, "| %s / %s | %s | %s | %s |\n", h.what, h.theirs.subject, h.ours.text(), h.theirs.text(), h.pair.text())
+	}
+	worse, all := 0, 0
+	for _, p := range r.figures.pairs() {
+		if all++; p.behind() {
+			worse++
+		}
+	}
+	fmt.Fprintf(&r.b, "\nOf all %d comparisons of this page, Fairway is [behind in %d](#where-fairway-is-behind).\n\n", all, worse)
+}
+
+// machines says on what was measured, once if all results agree.
+func (r *report) machines() {
 	seen := map[string][]string{}
-	for name, f := range files {
+	for name, f := range r.files {
 		m := f.Machine
-		if f.Names != nil {
-			continue // its page says it
-		}
-		text := fmt.Sprintf("%s on %s, %d cores, Linux %s", f.Date, m.CPU, m.Cores, m.Kernel)
-		for _, v := range slices.Sorted(maps.Keys(m.Versions)) {
-			text += ", " + v + " " + m.Versions[v]
-		}
+		text := fmt.Sprintf("%s, %d cores, Linux %s; %s", m.CPU, m.Cores, m.Kernel, f.Date)
 		seen[text] = append(seen[text], name)
 	}
+	versions := map[string][]string{}
+	for _, f := range r.files {
+		for name, v := range f.Machine.Versions {
+			if !slices.Contains(versions[name], v) && v != "" {
+				versions[name] = append(versions[name], v)
+			}
+		}
+	}
 	for _, text := range slices.Sorted(maps.Keys(seen)) {
-		slices.Sort(seen[text])
-		fmt.Fprintf(b, "Measured on %s: %s.\n", text, strings.Join(seen[text], ", "))
+		where := ""
+		if len(seen) > 1 {
+			where = " (" + strings.Join(inOrder(seen[text]), ", ") + ")"
+		}
+		fmt.Fprintf(&r.b, "Machine: %s%s.\n", text, where)
+	}
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(versions)) {
+		slices.Sort(versions[name])
+		all = append(all, name+" "+strings.TrimPrefix(strings.Join(versions[name], " and "), name+" "))
+	}
+	fmt.Fprintf(&r.b, "Versions: %s.\n", strings.Join(all, ", "))
+}
+
+// A headline is one of the few figures that tell most.
+type headline struct {
+	what string
+	pair
+}
+
+// headlines are of the largest cluster that everything is measured with.
+func (r *report) headlines() (out []headline) {
+	add := func(k key, what string) {
+		if p, ok := r.figures.pair(k, rivals(k.subject)[0]); ok {
+			out = append(out, headline{what, p})
+		}
+	}
+	for _, size := range []int{10_000, 1000, 10} {
+		c := name(programmingCell, size, false)
+		if _, ok := r.files[c]; !ok {
+			continue
+		}
+		for _, s := range ours {
+			for _, m := range []string{firstSync, changeP50, changeCPU, residentMB} {
+				add(key{cell: c, measure: m, subject: s}, fmt.Sprintf("%s, %s Services: %s", s, thousands(size), m))
+			}
+			d := key{name(dataCell, size, false), lastService, connectP50, s}
+			add(d, fmt.Sprintf("%s, %s Services: %s, %s", s, thousands(size), connectP50, lastService))
+		}
+		break
+	}
+	for _, m := range []string{namesCPU, namesOneCore, namesP99} {
+		for _, mix := range []string{"cluster A", "external, cached"} {
+			add(key{namesCell, mix, m, fairwayDNS}, "names, "+mix+": "+m)
+		}
+	}
+	for _, f := range r.figures.list {
+		if f.measure == namesMemory && f.subject == fairwayDNS {
+			add(f.key, "names, "+f.where+": "+f.measure)
+		}
+	}
+	return out
+}
+
+// behind lists every comparison that Fairway loses beyond the interval.
+func (r *report) behind() {
+	r.b.WriteString("## Where Fairway is behind\n\n")
+	var rows []pair
+	compared := 0
+	for _, p := range r.figures.pairs() {
+		if compared++; p.behind() {
+			rows = append(rows, p)
+		}
+	}
+	fmt.Fprintf(&r.b, "Every measure in every cell in which Fairway is worse than a peer, beyond the 95 %% interval of the ratio, or by more than 10 %% where there are fewer than three samples: %d of %d comparisons, each variant of Fairway beside kube-proxy on the same variant and beside kube-proxy nftables, and `fairway dns` beside CoreDNS, NSD and Unbound. Left out: nothing.\n\n", len(rows), compared)
+	if beyond, all := r.chance(); all > 0 {
+		fmt.Fprintf(&r.b, "What chance makes of it: of %d comparisons of a subject with itself, %d differ beyond the interval in one direction or the other.\n\n", all, beyond)
+	}
+	if len(rows) == 0 {
+		return
+	}
+	r.b.WriteString("| cell | | Fairway | the other | ratio |\n|---|---|---|---|---|\n")
+	for _, p := range rows {
+		fmt.Fprintf(&r.b, "| %s | %s | %s %s | %s %s | %s |\n", label(p.ours.cell), strings.TrimPrefix(p.ours.where+": ", ": ")+p.ours.measure,
+			p.ours.subject, p.ours.text(), p.theirs.subject, p.theirs.text(), p.text())
+	}
+	r.b.WriteString("\n")
+}
+
+// chance is how many figures of a subject differ from its own copy's.
+func (r *report) chance() (beyond, all int) {
+	for _, t := range r.figures.twins() {
+		beyond, all = beyond+t.beyond, all+t.all
+	}
+	return beyond, all
+}
+
+// noise says how far subjects are from themselves.
+func (r *report) noise() {
+	twins := r.figures.twins()
+	if len(twins) == 0 {
+		return
+	}
+	fmt.Fprintf(&r.b, "## Noise: the same subject twice\n\nThe direct connection and some subjects are measured as if they were two. Where the medians of such a pair are more than %.0f %% apart, the machine was too noisy for ratios as near to 1 as that, and the figures are named.\n\n| cell | subject | medians compared | apart by over %.0f %% | |\n|---|---|---|---|---|\n", 100*tolerance, 100*tolerance)
+	for _, t := range twins {
+		verdict := "quiet"
+		if len(t.apart) > 0 {
+			verdict = "**too noisy** for: " + strings.Join(t.apart, "; ")
+		}
+		fmt.Fprintf(&r.b, "| %s | %s | %d | %d | %s |\n", label(t.cell), t.subject, t.compared, len(t.apart), verdict)
+	}
+	r.b.WriteString("\n")
+}
+
+// gaps says what is not measured, and why.
+func (r *report) gaps() {
+	r.b.WriteString("## What is not measured\n\n")
+	for _, g := range gaps {
+		fmt.Fprintf(&r.b, "- %s: %s.\n", g.what, g.why)
 	}
 }
 
-// sorted returns the results of a kind by their number of Services.
-func sorted(files map[string]File, kind func(File) bool) []File {
-	size := func(f File) int {
-		if f.Data != nil {
-			n := 2 * f.Data.Options.Services
-			if f.Data.Options.V6 {
-				n++
-			}
-			return n
+// tables writes the figures of a cell, and the ratios of ours to each rival's.
+func (r *report) tables(cell string) {
+	fmt.Fprintf(&r.b, "### %s\n\n", strings.ToUpper(label(cell)[:1])+label(cell)[1:])
+	if p := r.files[cell].Scale; p != nil {
+		o := p.Options
+		fmt.Fprintf(&r.b, "%d run(s) of each subject, %d changes in each, limit %.0f s", o.Runs, o.Changes, o.Limit.Seconds())
+		if o.ChurnFor > 0 {
+			fmt.Fprintf(&r.b, ", 100 changes/s for %.0f s", o.ChurnFor.Seconds())
 		}
-		return f.Scale.Options.Services
+		r.b.WriteString(".\n\n")
 	}
-	out := slices.DeleteFunc(slices.Collect(maps.Values(files)), func(f File) bool { return !kind(f) })
-	slices.SortFunc(out, func(a, b File) int { return size(a) - size(b) })
+	if d := r.files[cell].Data; d != nil {
+		fmt.Fprintf(&r.b, "%d rounds.\n\n", d.Options.Rounds)
+	}
+	for _, where := range r.distinct(cell, func(k key) string { return k.where }) {
+		in := func(k key) bool { return k.cell == cell && k.where == where }
+		r.table(where, in)
+		r.ratios(in)
+	}
+}
+
+// distinct are the different values of a part of the keys of a cell, in order.
+func (r *report) distinct(cell string, part func(key) string) (out []string) {
+	for _, f := range r.figures.list {
+		if f.cell == cell && !slices.Contains(out, part(f.key)) {
+			out = append(out, part(f.key))
+		}
+	}
 	return out
+}
+
+// grid sorts figures into rows by subject and columns by measure.
+func (r *report) grid(in func(key) bool) (rows, columns []string, at map[key]figure) {
+	at = map[key]figure{}
+	for _, f := range r.figures.list {
+		if !in(f.key) {
+			continue
+		}
+		if !slices.Contains(rows, f.subject) {
+			rows = append(rows, f.subject)
+		}
+		if !slices.Contains(columns, f.measure) {
+			columns = append(columns, f.measure)
+		}
+		at[key{subject: f.subject, measure: f.measure}] = f
+	}
+	return rows, columns, at
+}
+
+func (r *report) table(title string, in func(key) bool) {
+	rows, columns, at := r.grid(in)
+	fmt.Fprintf(&r.b, "| %s | %s |\n|---%s|\n", title, strings.Join(columns, " | "), strings.Repeat("|---", len(columns)))
+	for _, subject := range rows {
+		r.b.WriteString("| " + subject)
+		for _, m := range columns {
+			f := at[key{subject: subject, measure: m}]
+			text := f.text()
+			if d, ok := r.figures.direct(f); ok && f.subject != d.subject && !f.sum && len(f.samples) > 0 {
+				if p, ok := r.figures.pair(f.key, d.subject); ok {
+					text += fmt.Sprintf(" (%.2f, %.2f to %.2f)", p.ratio.Value, p.ratio.Low, p.ratio.High)
+				}
+			}
+			r.b.WriteString(" | " + text)
+		}
+		r.b.WriteString(" |\n")
+	}
+	r.b.WriteString("\n")
+}
+
+func (r *report) ratios(in func(key) bool) {
+	rows, columns, at := r.grid(in)
+	fmt.Fprintf(&r.b, "| ratio | %s |\n|---%s|\n", strings.Join(columns, " | "), strings.Repeat("|---", len(columns)))
+	for _, subject := range rows {
+		for _, rival := range append(rivals(subject), subject+again) {
+			if !slices.Contains(rows, rival) {
+				continue
+			}
+			fmt.Fprintf(&r.b, "| %s / %s", subject, rival)
+			for _, m := range columns {
+				text := "-"
+				if p, ok := r.figures.pair(at[key{subject: subject, measure: m}].key, rival); ok {
+					text = p.text()
+					if len(rivals(subject)) > 0 && rival != subject+again && p.behind() {
+						text += " **behind**"
+					}
+				}
+				r.b.WriteString(" | " + text)
+			}
+			r.b.WriteString(" |\n")
+		}
+	}
+	r.b.WriteString("\n")
 }
 
 // Save writes a report into a directory.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,23 +80,27 @@ func TestCompare(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	files := made(1, map[string]float64{"fairway iptables-legacy": 2})
+	files := made(1, map[string]float64{"fairway iptables-legacy": 2, "direct (again)": 1.1})
 	files["data-path-10"].Data.Over = map[string]string{"kube-proxy iptables-nft": "over 60 s"}
+	files["data-path-10"].Data.Series = slices.DeleteFunc(files["data-path-10"].Data.Series, func(s datapath.Series) bool { return s.Subject == "kube-proxy iptables-nft" })
+	for i, x := range files["programming-10"].Scale.Samples {
+		if x.Subject == "kube-proxy iptables-legacy" {
+			files["programming-10"].Scale.Samples[i] = scale.Sample{Subject: x.Subject, Over: "first sync", RSS: 1e9}
+		}
+	}
 	report, err := Report(files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	page := string(report["benchmarks.md"])
+	text := string(report[page])
 	for _, want := range []string{
-		"| kube-proxy iptables-nft | over 60 s |", "all medians within 5 %", "**behind**",
-		"### 10 Services of 5 endpoints\n", "### 10 Services of 5 endpoints, IPv4", "| many changes |", "benchmarks/connect.svg",
+		"| kube-proxy iptables-nft | over 60 s |", "**too noisy** for: pod to the first Service: connect p50, µs 1.1", "**behind**",
+		"| kube-proxy iptables-legacy | over 60 s | first sync over 60 s |", "under 0.03", "## Where Fairway is behind",
+		"### Programming, 10 Services\n", "### Data path, 10 Services\n", "](benchmarks/connect.svg)", "](benchmarks/headline.svg)",
 	} {
-		if !strings.Contains(page, want) {
-			t.Errorf("no %q in\n%s", want, page)
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
 		}
-	}
-	if len(report) != 5 {
-		t.Errorf("%d files", len(report))
 	}
 	for name, content := range report {
 		if filepath.Ext(name) != ".svg" {
@@ -116,17 +121,65 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// The machine is called noisy if the control differs from itself.
-func TestNoise(t *testing.T) {
-	f := made(1, map[string]float64{"direct (again)": 1.1})["data-path-10"]
-	if noise := f.Data.Noise(); len(noise) != len(datapath.Paths())*3 || !strings.Contains(f.Data.Markdown(), "was noisy") {
-		t.Errorf("noise: %v", noise)
+// What is behind is what was slowed down, beside every rival of it.
+func TestBehind(t *testing.T) {
+	all := figuresOf(made(1, map[string]float64{"fairway iptables-legacy": 1.5}))
+	found := map[string]int{}
+	for _, p := range all.pairs() {
+		if p.behind() && p.ours.subject == "fairway iptables-legacy" {
+			found[p.theirs.subject+", "+p.ours.measure]++
+		}
+		if p.behind() && p.ahead() {
+			t.Errorf("%v is behind and ahead", p.ours.key)
+		}
+	}
+	for _, rival := range []string{"kube-proxy iptables-legacy", "kube-proxy nftables"} {
+		for m, want := range map[string]int{connectP50: len(datapath.Paths()), datapath.Bulk: len(datapath.Paths()), firstSync: 1, changeP50: 1} {
+			if got := found[rival+", "+m]; got != want {
+				t.Errorf("behind %s in %s %d times, want %d", rival, m, got, want)
+			}
+		}
+	}
+}
+
+// A figure that is missing without a reason is a hole.
+func TestHoles(t *testing.T) {
+	files := made(1, nil)
+	whole := figuresOf(files)
+	before := len(whole.holes())
+	files["data-path-10"].Data.Series = files["data-path-10"].Data.Series[1:]
+	torn := figuresOf(files)
+	if got := len(torn.holes()) - before; got != len(datapath.Measures) {
+		t.Errorf("%d more holes, want %d", got, len(datapath.Measures))
+	}
+}
+
+// The control that differs from itself is named.
+func TestTwins(t *testing.T) {
+	for times, want := range map[float64]int{1: 0, 1.1: 5 * len(datapath.Paths())} {
+		all := figuresOf(made(1, map[string]float64{"direct (again)": times}))
+		twins := all.twins()
+		if len(twins) != 1 || twins[0].subject != "direct" || len(twins[0].apart) != want || twins[0].compared != 5*len(datapath.Paths()) {
+			t.Errorf("%v times: %+v", times, twins)
+		}
+	}
+}
+
+// The time left follows what cells took, not what was expected of them.
+func TestClock(t *testing.T) {
+	c := newClock([]cell{{about: time.Minute}, {about: 2 * time.Minute}, {about: time.Minute}})
+	if got, want := c.line(c.begin), "[                    ] 4 min left; 1 of 3, "; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	c.done(c.begin.Add(2 * time.Minute)) // twice as long
+	if got, want := c.line(c.begin.Add(3*time.Minute)), "[==========          ] 4 min left; 2 of 3, "; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
 // What has a file is not measured again, and what was interrupted has none.
 func TestRunResumes(t *testing.T) {
-	o := Options{Quick: true, Dir: t.TempDir(), Progress: func(string) {}}
+	o := Options{Plan: Quick, Dir: t.TempDir(), Progress: func(string) {}}
 	for _, c := range o.cells() {
 		if err := save(filepath.Join(o.Dir, c.name+".json"), made(1, nil)["data-path-10"]); err != nil {
 			t.Fatal(err)
