@@ -96,20 +96,20 @@ func (g *Gate) Applied(a proxier.Applied) {
 	}
 }
 
-// changed returns the names of the Services that differ between two snapshots.
+// changed returns the names of the Services that differ between two snapshots. It costs a comparison of
+// pointers for each that does not.
 func changed(a, b *proxier.Snapshot) (out []proxier.NamespacedName) {
 	x, y := a.Services, b.Services
 	for len(x) > 0 || len(y) > 0 {
 		switch {
+		case len(x) > 0 && len(y) > 0 && x[0] == y[0]:
+			x, y = x[1:], y[1:]
 		case len(y) == 0 || len(x) > 0 && x[0].Compare(y[0].NamespacedName) < 0:
 			out, x = append(out, x[0].NamespacedName), x[1:]
 		case len(x) == 0 || x[0].Compare(y[0].NamespacedName) > 0:
 			out, y = append(out, y[0].NamespacedName), y[1:]
 		default:
-			if x[0] != y[0] {
-				out = append(out, x[0].NamespacedName)
-			}
-			x, y = x[1:], y[1:]
+			out, x, y = append(out, x[0].NamespacedName), x[1:], y[1:]
 		}
 	}
 	return out
