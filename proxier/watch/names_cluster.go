@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/fairway-lb/fairway/proxier"
 	"github.com/fairway-lb/fairway/proxier/names"
 	"github.com/fairway-lb/fairway/proxier/resolve"
 )
@@ -150,27 +149,26 @@ func (n *Names) follow(ctx context.Context, store *Store) {
 	}
 }
 
-// putGroup takes one Service with all its slices. Called with mu held.
-func (n *Names) putGroup(name proxier.NamespacedName, g *resolve.Group) {
-	s := &names.Service{NamespacedName: name}
-	if g != nil && g.Service != nil {
-		s = names.OfService(g.Service)
+// putGroup takes one Service with all its slices, of which those that was has are not read again. Nil
+// is none. Called with mu held.
+func (n *Names) putGroup(was, is *resolve.Group) {
+	if was == nil {
+		was = &resolve.Group{}
+	}
+	if is == nil {
+		is = &resolve.Group{Name: was.Name}
+	}
+	s := &names.Service{NamespacedName: is.Name}
+	if is.Service != nil {
+		s = names.OfService(is.Service)
 	}
 	old := n.services.all[s.NamespacedName]
 	if old == nil {
 		old = &names.Service{}
 	}
 	same := old.Equal(s)
-	if g != nil {
-		for _, e := range g.Slices {
-			o := names.OfSlice(e, n.keep)
-			for _, was := range old.Slices {
-				if was.Equal(o) {
-					o = was
-				}
-			}
-			s.Slices = append(s.Slices, o)
-		}
+	for _, e := range is.Slices {
+		s.Slices = append(s.Slices, n.sliceOf(e, was, old))
 	}
 	if !same || !slices.Equal(old.Slices, s.Slices) {
 		n.services.put(s)
@@ -178,21 +176,35 @@ func (n *Names) putGroup(name proxier.NamespacedName, g *resolve.Group) {
 	}
 }
 
-// eachChange calls f for each group that differs between two sorted lists, with nil for one that is
-// gone.
-func eachChange(old, now []*resolve.Group, f func(proxier.NamespacedName, *resolve.Group)) {
+// sliceOf converts a slice, unless it says what one of old says. Old was made of the group was.
+func (n *Names) sliceOf(e *discoveryv1.EndpointSlice, was *resolve.Group, old *names.Service) *names.Slice {
+	if at := slices.Index(was.Slices, e); at >= 0 && at < len(old.Slices) && old.Slices[at].Name == e.Name {
+		return old.Slices[at]
+	}
+	o := names.OfSlice(e, n.keep)
+	for _, x := range old.Slices {
+		if x.Equal(o) {
+			return x
+		}
+	}
+	return o
+}
+
+// eachChange calls f for each group that differs between two sorted lists, with nil for what is not
+// there. It costs a comparison of pointers for each that does not differ.
+func eachChange(old, now []*resolve.Group, f func(was, is *resolve.Group)) {
 	for len(old) > 0 || len(now) > 0 {
 		switch {
+		case len(old) > 0 && len(now) > 0 && old[0] == now[0]:
+			old, now = old[1:], now[1:]
 		case len(now) == 0 || len(old) > 0 && old[0].Name.Compare(now[0].Name) < 0:
-			f(old[0].Name, nil)
+			f(old[0], nil)
 			old = old[1:]
 		case len(old) == 0 || old[0].Name.Compare(now[0].Name) > 0:
-			f(now[0].Name, now[0])
+			f(nil, now[0])
 			now = now[1:]
 		default:
-			if old[0] != now[0] {
-				f(now[0].Name, now[0])
-			}
+			f(old[0], now[0])
 			old, now = old[1:], now[1:]
 		}
 	}

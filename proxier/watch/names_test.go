@@ -23,6 +23,7 @@ import (
 
 	"github.com/fairway-lb/fairway/proxier"
 	"github.com/fairway-lb/fairway/proxier/names"
+	"github.com/fairway-lb/fairway/proxier/resolve"
 )
 
 var _ names.Source = &Names{}
@@ -387,5 +388,38 @@ func checkServices(t *rapid.T, last, now []*names.Service) {
 		if was != nil && was != s && was.Equal(s) && slices.Equal(was.Slices, s.Slices) {
 			t.Fatalf("%s lost its pointer", s.Name)
 		}
+	}
+}
+
+// BenchmarkNamesOfStore is the way of one changed EndpointSlice, of a Service that has 100 of them
+// among 10,000 Services.
+func BenchmarkNamesOfStore(b *testing.B) {
+	n := newNames(b, NamesOptions{})
+	var groups []*resolve.Group
+	for i := range 10_000 {
+		s := svc(fmt.Sprintf("s%05d", i), "10.96.0.1", nil)
+		groups = append(groups, &resolve.Group{Name: nameOf(s), Service: s})
+	}
+	var addresses []string
+	for i := range 100 {
+		addresses = append(addresses, fmt.Sprint("10.244.1.", i))
+	}
+	const at = 5000
+	turns := [2][]*resolve.Group{groups, slices.Clone(groups)}
+	for i := range turns {
+		large := *groups[at]
+		for j := range 100 {
+			large.Slices = append(large.Slices, slice(fmt.Sprintf("e%02d", j), large.Name.Name, nil, addresses...))
+		}
+		turns[i][at] = &large
+	}
+	one := turns[1][at]
+	one.Slices = slices.Clone(turns[0][at].Slices)
+	one.Slices[50] = slice(one.Slices[50].Name, one.Name.Name, nil, "10.244.2.1")
+	eachChange(nil, turns[0], n.putGroup)
+	b.ReportAllocs()
+	for b.Loop() {
+		eachChange(turns[0], turns[1], n.putGroup)
+		turns[0], turns[1] = turns[1], turns[0]
 	}
 }
