@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -38,7 +39,7 @@ func (o Options) cells() []cell {
 	switch o.Plan {
 	case Quick:
 		return []cell{
-			programming{1000, 3, 3, 10 * time.Second, time.Minute, ""}.cell(150 * time.Second),
+			programming{services: 1000, runs: 3, changes: 3, churn: 10 * time.Second, limit: time.Minute}.cell(150 * time.Second),
 			names{rounds: 3, duration: 700 * time.Millisecond, only: "cluster A|NXDOMAIN|cached"}.cell(time.Minute),
 			data{services: 1000, rounds: 8, limit: time.Minute}.cell(100 * time.Second),
 			data{services: 10, rounds: 6, limit: time.Minute}.cell(time.Minute),
@@ -54,6 +55,11 @@ func (o Options) cells() []cell {
 		names{rounds: 5, duration: 600 * time.Millisecond, services: 10_000}, 1)
 }
 
+// tooLarge are the subjects that are not run with 30,000 Services and more.
+var tooLarge = map[string]string{
+	nftables: "not run: one nft of its first sync holds a processor in the kernel for over 100 s and cannot be ended",
+}
+
 // whole are the cells of a whole plan, done with the given effort; fraction is how many times
 // quicker they are than with the full one.
 func whole(p programming, d data, n names, fraction int) []cell {
@@ -63,7 +69,7 @@ func whole(p programming, d data, n names, fraction int) []cell {
 	six := func(d data) data { d.v6, d.rounds = true, max(3, d.rounds*2/3); return d }
 	large := func(services int) programming {
 		p := sized(services)
-		p.runs, p.changes, p.churn = 1, 3, 0
+		p.runs, p.changes, p.churn, p.skip = 1, 3, 0, tooLarge
 		return p
 	}
 	twice, control := sized(1000), path(1000)
@@ -76,8 +82,7 @@ func whole(p programming, d data, n names, fraction int) []cell {
 		sized(10_000).cell(minutes(13)), path(10_000).cell(minutes(3)),
 		small.cell(minutes(5)), path(10).cell(minutes(2.5)),
 		six(path(1000)).cell(minutes(2)), six(path(10_000)).cell(minutes(2.5)), six(path(10)).cell(minutes(1.5)),
-		// The last, for the kernel may be busy for minutes after an nft that was ended.
-		large(30_000).cell(minutes(7)), few.cell(minutes(3)), large(100_000).cell(minutes(8)),
+		large(30_000).cell(minutes(4)), few.cell(minutes(3)), large(100_000).cell(minutes(7)),
 	}
 }
 
@@ -196,7 +201,7 @@ func (o Options) hopeless(services int) map[string]string {
 		for _, x := range f.Scale.Samples {
 			if x.Subject == s.Name {
 				synced = synced || x.FirstSync > 0
-				why = fmt.Sprintf("its first sync takes over %.0f s", f.Scale.Options.Limit.Seconds())
+				why = cmp.Or(x.Err, fmt.Sprintf("its first sync takes over %.0f s", f.Scale.Options.Limit.Seconds()))
 			}
 		}
 		if why != "" && !synced {
@@ -220,18 +225,20 @@ func (o Options) known(services int) map[string]scale.Known {
 	return out
 }
 
-// programming is a cell of programming. Control is a subject to measure twice, "" for none.
+// programming is a cell of programming. Control is a subject to measure twice, "" for none; skip
+// has subjects not to run, and why.
 type programming struct {
 	services, runs, changes int
 	churn, limit            time.Duration
 	control                 string
+	skip                    map[string]string
 }
 
 func (p programming) cell(about time.Duration) cell {
 	return cell{name(programmingCell, p.services, false), about, func(ctx context.Context, o Options, f *File) error {
 		r := &Programming{Options: scale.Options{
 			Known: o.known(p.services), Services: p.services, Endpoints: endpoints, Runs: p.runs, Changes: p.changes, ChurnFor: p.churn, Limit: p.limit,
-			Bin: o.Bin, Subjects: withTwin(stage.Proxies, p.control), Progress: o.Progress,
+			Bin: o.Bin, Subjects: withTwin(stage.Proxies, p.control), Skip: p.skip, Progress: o.Progress,
 		}}
 		var err error
 		r.Samples, err = scale.Run(ctx, r.Options)

@@ -183,13 +183,15 @@ func withUnit(name, unit string) string {
 	return name + ", " + unit
 }
 
+// nftables is the peer that every variant of ours is measured against.
+const nftables = "kube-proxy nftables"
+
 // rivals are those that a subject is measured against, by its name; none for what is not ours.
 // The first is the one that it takes the place of.
 func rivals(subject string) []string {
 	if subject == dnsbench.Title(nameserver.Fairway) {
 		return []string{dnsbench.Title(nameserver.CoreDNS), dnsbench.Title(nameserver.NSD), dnsbench.Title(nameserver.Unbound)}
 	}
-	const nftables = "kube-proxy nftables"
 	for _, s := range stage.Proxies {
 		if s.Name == subject && s.Peer != "" {
 			return slices.Compact([]string{s.Peer, nftables})

@@ -192,7 +192,7 @@ func (r *report) behind() {
 			rows = append(rows, p)
 		}
 	}
-	fmt.Fprintf(&r.b, "Every measure in every cell in which Fairway is worse than a peer, beyond the 95 %% interval of the ratio, or by more than 10 %% where there are fewer than three samples: %d of %d comparisons, each variant of Fairway beside kube-proxy on the same variant and beside kube-proxy nftables, and `fairway dns` beside CoreDNS, NSD and Unbound. Left out: nothing.\n\n", len(rows), compared)
+	fmt.Fprintf(&r.b, "Every measure in every cell in which Fairway is worse than a peer, beyond the 95 %% interval of the ratio, or by more than 10 %% where there are fewer than %d samples: %d of %d comparisons, each variant of Fairway beside kube-proxy on the same variant and beside kube-proxy nftables, and `fairway dns` beside CoreDNS, NSD and Unbound. Left out: nothing.\n\n", enough, len(rows), compared)
 	if beyond, all := r.chance(); all > 0 {
 		fmt.Fprintf(&r.b, "What chance makes of it: of %d comparisons of a subject with itself, %d differ beyond the interval in one direction or the other.\n\n", all, beyond)
 	}

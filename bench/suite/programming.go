@@ -133,6 +133,9 @@ func over0(x float64) []float64 {
 	return []float64{x}
 }
 
+// ended is what figures are of that a subject had when it was over its limit.
+const ended = "when it was ended"
+
 func (s *figures) addProgramming(cell string, p *Programming) {
 	for _, m := range programmingMeasures {
 		for _, subject := range subjects(func(name string) bool {
@@ -162,7 +165,7 @@ func programmingFigure(cell, subject string, m programmed, p *Programming) figur
 		why := ""
 		switch {
 		case x.Err != "":
-			why = "failed: " + x.Err
+			why = x.Err
 		case x.Known != nil:
 			why = fmt.Sprintf("not run: over %.0f s with %s Services", x.Known.Limit.Seconds(), thousands(x.Known.Services))
 		case len(got) == 0 && m.calls && x.NoCalls != "":
@@ -173,6 +176,9 @@ func programmingFigure(cell, subject string, m programmed, p *Programming) figur
 			why, f.limit = limit, milli(p.Options.Limit)
 		case x.Over != "":
 			why = x.Over + " " + limit
+		}
+		if x.Over != "" && len(got) > 0 {
+			f.unit, f.note = ended, ", "+ended // which is no basis for a ratio
 		}
 		if why != "" {
 			broken++

@@ -69,8 +69,13 @@ func (p pair) text() string {
 	}
 }
 
-// few is how far a ratio of too few samples for an interval must be from 1 to count.
-const few = 0.10
+const (
+	// enough is how many samples the interval of a ratio needs for a verdict. Of fewer, all are
+	// on the same side of 1 too often by chance.
+	enough = 5
+	// few is how far a ratio of fewer samples must be from 1 to count.
+	few = 0.10
+)
 
 // behind reports whether ours is worse than theirs, beyond the interval.
 func (p pair) behind() bool { return worse(p.ratio, p.ours, p.theirs) }
@@ -89,7 +94,7 @@ func worse(r stats.Interval, a, b figure) bool {
 		return true
 	case b.limit > 0:
 		return false
-	case min(len(a.samples), len(b.samples)) < 3:
+	case min(len(a.samples), len(b.samples)) < enough:
 		if a.more {
 			return r.Value < 1/(1+few)
 		}
@@ -125,7 +130,7 @@ func (s *figures) twins() []twin {
 			by[at] = &twin{cell: f.cell, subject: f.subject}
 		}
 		t := by[at]
-		if len(f.samples) >= 3 {
+		if len(f.samples) >= enough {
 			t.all++
 			if p.behind() || p.ahead() {
 				t.beyond++
