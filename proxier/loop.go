@@ -15,7 +15,8 @@ type Loop struct {
 	Feed    *Feed
 	Backend Backend
 	// MinInterval is the least time between the end of one Apply and the start of the next. It is
-	// never shorter than the one took.
+	// never shorter than the one took. While changes keep coming it is twice as long as that, up to
+	// a second.
 	MinInterval time.Duration
 	// Resync is the longest time without reading the kernel again, however many changes come
 	// meanwhile; 0 for never. If reading is slow, Loop waits longer, so that it spends at most
@@ -51,6 +52,7 @@ const (
 	defaultBackoff   = 30 * time.Second
 	resyncWorkFactor = 100 // resync costs at most 1/100 of the time
 	progressInterval = 5 * time.Second
+	longestRest      = time.Second // that only saves work
 )
 
 // Run applies snapshots until ctx is done. The data plane keeps working afterwards.
@@ -64,6 +66,7 @@ func (l *Loop) Run(ctx context.Context) {
 		prev    *Snapshot
 		backoff time.Duration
 		refused string           // what the log was told last
+		busy    bool             // the last rest ended with a change waiting
 		resync  <-chan time.Time // nil: never
 	)
 	for {
@@ -104,11 +107,11 @@ func (l *Loop) Run(ctx context.Context) {
 			resync = time.After(max(l.Resync, resyncWorkFactor*res.Took))
 		}
 		prev, backoff = want, 0
-		// Under constant change, at most half of the time goes into applying: more would gather
-		// fewer changes at a time and cost more for each.
-		if !sleep(ctx, max(l.MinInterval, res.Took)) {
+		if !sleep(ctx, max(l.MinInterval, restAfter(res.Took, busy))) {
 			return
 		}
+		now, _ := l.Feed.Current()
+		busy = now != want
 		select { // a due resync comes first, or constant changes would put it off for ever
 		case <-resync:
 			l.Backend.Invalidate()
@@ -123,6 +126,16 @@ func (l *Loop) Run(ctx context.Context) {
 			l.Backend.Invalidate()
 		}
 	}
+}
+
+// restAfter is how long to rest after an Apply. One that costs much gathers changes for the next
+// while it rests: more at a time cost less for each. At most half of the time goes into applying,
+// and if changes keep coming a third, unless they would wait for long.
+func restAfter(took time.Duration, busy bool) time.Duration {
+	if busy {
+		return max(took, min(2*took, longestRest))
+	}
+	return took
 }
 
 // logRefused logs what was refused if it is not what was logged before, and returns it.

@@ -411,3 +411,54 @@ func TestLoopTellsInOrder(t *testing.T) {
 		}
 	})
 }
+
+// TestLoopRestsMoreWhileChangesKeepComing: what costs much is done less often, but nobody waits for
+// long, and a change after a calm does not wait at all.
+func TestLoopRestsMoreWhileChangesKeepComing(t *testing.T) {
+	const ms = time.Millisecond
+	for _, c := range []struct{ took, first, then time.Duration }{
+		{10 * ms, 100 * ms, 100 * ms}, // MinInterval
+		{80 * ms, 100 * ms, 160 * ms},
+		{200 * ms, 200 * ms, 400 * ms},
+		{700 * ms, 700 * ms, time.Second},
+		{3 * time.Second, 3 * time.Second, 3 * time.Second},
+	} {
+		t.Run(c.took.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := &Loop{MinInterval: 100 * ms}
+				r, stop := run(t, l)
+				r.took = c.took
+				n := uint64(0)
+				began := map[time.Duration]bool{} // when changes came after a calm
+				for range 2 {
+					began[time.Since(r.start)] = true
+					for range 2000 { // a change every 10 ms
+						n++
+						l.Feed.Publish(revision(n))
+						time.Sleep(10 * ms)
+					}
+					time.Sleep(time.Minute)
+				}
+				stop()
+				want := time.Duration(-1) // for the next Apply
+				for i, got := range r.calls {
+					switch {
+					case began[got.At]:
+						delete(began, got.At)
+						want = got.At + c.took + c.first
+						continue
+					case got.At != want:
+						t.Errorf("apply %d at %v, want %v", i, got.At, want)
+					}
+					want = got.At + c.took + c.then
+				}
+				if len(began) > 0 {
+					t.Errorf("after a calm, changes waited: %v", began)
+				}
+				if last := r.calls[len(r.calls)-1]; last.Revision != n {
+					t.Errorf("revision %d was applied last, want %d", last.Revision, n)
+				}
+			})
+		})
+	}
+}
