@@ -98,7 +98,7 @@ func (r *report) head() {
 	if len(rows) == 0 {
 		return
 	}
-	r.b.WriteString("\n## In short\n\nRatios are Fairway's figure over the other's, with the 95 % interval: below 1 is better, but for queries/s.\n\n| | Fairway | the other | ratio |\n|---|---|---|---|\n")
+	r.b.WriteString("\n## In short\n\nRatios are Fairway's figure over the other's: below 1 is better, but for queries/s. In brackets is\nthe 95 % interval; a ratio without has fewer than three samples.\n\n| | Fairway | the other | ratio |\n|---|---|---|---|\n")
 	for _, h := range rows {
 		fmt.Fprintf(&r.b, "| %s / %s | %s | %s | %s |\n", h.what, h.theirs.subject, h.ours.text(), h.theirs.text(), h.pair.text())
 	}
@@ -271,35 +271,40 @@ func (r *report) distinct(cell string, part func(key) string) (out []string) {
 	return out
 }
 
-// grid sorts figures into rows by subject and columns by measure.
-func (r *report) grid(in func(key) bool) (rows, columns []string, at map[key]figure) {
-	at = map[key]figure{}
+// grid sorts figures into rows by measure and columns by subject.
+func (r *report) grid(in func(key) bool) (measures, subjects []string, at map[[2]string]figure) {
+	at = map[[2]string]figure{}
 	for _, f := range r.figures.list {
 		if !in(f.key) {
 			continue
 		}
-		if !slices.Contains(rows, f.subject) {
-			rows = append(rows, f.subject)
+		if !slices.Contains(measures, f.measure) {
+			measures = append(measures, f.measure)
 		}
-		if !slices.Contains(columns, f.measure) {
-			columns = append(columns, f.measure)
+		if !slices.Contains(subjects, f.subject) {
+			subjects = append(subjects, f.subject)
 		}
-		at[key{subject: f.subject, measure: f.measure}] = f
+		at[[2]string{f.measure, f.subject}] = f
 	}
-	return rows, columns, at
+	return measures, subjects, at
+}
+
+// header begins a table.
+func (r *report) header(title string, columns []string) {
+	fmt.Fprintf(&r.b, "| %s | %s |\n|---%s|\n", title, strings.Join(columns, " | "), strings.Repeat("|---", len(columns)))
 }
 
 func (r *report) table(title string, in func(key) bool) {
-	rows, columns, at := r.grid(in)
-	fmt.Fprintf(&r.b, "| %s | %s |\n|---%s|\n", title, strings.Join(columns, " | "), strings.Repeat("|---", len(columns)))
-	for _, subject := range rows {
-		r.b.WriteString("| " + subject)
-		for _, m := range columns {
-			f := at[key{subject: subject, measure: m}]
+	measures, subjects, at := r.grid(in)
+	r.header(title, subjects)
+	for _, m := range measures {
+		r.b.WriteString("| " + m)
+		for _, subject := range subjects {
+			f := at[[2]string{m, subject}]
 			text := f.text()
 			if d, ok := r.figures.direct(f); ok && f.subject != d.subject && !f.sum && len(f.samples) > 0 {
 				if p, ok := r.figures.pair(f.key, d.subject); ok {
-					text += fmt.Sprintf(" (%.2f, %.2f to %.2f)", p.ratio.Value, p.ratio.Low, p.ratio.High)
+					text += " (" + p.text() + ")"
 				}
 			}
 			r.b.WriteString(" | " + text)
@@ -309,27 +314,32 @@ func (r *report) table(title string, in func(key) bool) {
 	r.b.WriteString("\n")
 }
 
+// ratios are those of ours to each rival, and of a subject to its copy.
 func (r *report) ratios(in func(key) bool) {
-	rows, columns, at := r.grid(in)
-	fmt.Fprintf(&r.b, "| ratio | %s |\n|---%s|\n", strings.Join(columns, " | "), strings.Repeat("|---", len(columns)))
-	for _, subject := range rows {
+	measures, subjects, at := r.grid(in)
+	var pairs [][2]string
+	var columns []string
+	for _, subject := range subjects {
 		for _, rival := range append(rivals(subject), subject+again) {
-			if !slices.Contains(rows, rival) {
-				continue
+			if slices.Contains(subjects, rival) {
+				pairs, columns = append(pairs, [2]string{subject, rival}), append(columns, subject+" / "+rival)
 			}
-			fmt.Fprintf(&r.b, "| %s / %s", subject, rival)
-			for _, m := range columns {
-				text := "-"
-				if p, ok := r.figures.pair(at[key{subject: subject, measure: m}].key, rival); ok {
-					text = p.text()
-					if len(rivals(subject)) > 0 && rival != subject+again && p.behind() {
-						text += " **behind**"
-					}
-				}
-				r.b.WriteString(" | " + text)
-			}
-			r.b.WriteString(" |\n")
 		}
+	}
+	r.header("ratio", columns)
+	for _, m := range measures {
+		r.b.WriteString("| " + m)
+		for _, both := range pairs {
+			text := "-"
+			if p, ok := r.figures.pair(at[[2]string{m, both[0]}].key, both[1]); ok {
+				text = p.text()
+				if both[1] != both[0]+again && p.behind() {
+					text += " **behind**"
+				}
+			}
+			r.b.WriteString(" | " + text)
+		}
+		r.b.WriteString(" |\n")
 	}
 	r.b.WriteString("\n")
 }

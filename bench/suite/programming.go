@@ -54,11 +54,11 @@ var programmingMeasures = []programmed{
 		return []float64{stats.Quantile(all, 0.99)}
 	}},
 	{name: changeCPU, typical: true, of: ofChange(func(c process.Cost) float64 { return milli(c.User + c.System) })},
-	{name: "user part, ms", of: ofChange(func(c process.Cost) float64 { return milli(c.User) })},
-	{name: "kernel part, ms", of: ofChange(func(c process.Cost) float64 { return milli(c.System) })},
+	{name: "CPU of a change, user, ms", of: ofChange(func(c process.Cost) float64 { return milli(c.User) })},
+	{name: "CPU of a change, kernel, ms", of: ofChange(func(c process.Cost) float64 { return milli(c.System) })},
 	{name: "system calls of a change", calls: true, typical: true, of: ofChange(func(c process.Cost) float64 { return float64(c.Calls) })},
 	{name: "first sync: CPU, s", typical: true, of: ofSync(func(c process.Cost) float64 { return (c.User + c.System).Seconds() })},
-	{name: "first sync: kernel part, s", of: ofSync(func(c process.Cost) float64 { return c.System.Seconds() })},
+	{name: "first sync: CPU, kernel, s", of: ofSync(func(c process.Cost) float64 { return c.System.Seconds() })},
 	{name: "first sync: system calls", calls: true, of: ofSync(func(c process.Cost) float64 { return float64(c.Calls) })},
 	{name: "rules", of: func(s scale.Sample) []float64 {
 		if s.Rules == nil {
@@ -102,7 +102,7 @@ func ofChange(of func(process.Cost) float64) func(scale.Sample) []float64 {
 		if s.ChangesCost == nil || len(s.Changes) == 0 {
 			return nil
 		}
-		return over0(of(*s.ChangesCost) / float64(len(s.Changes)))
+		return []float64{of(*s.ChangesCost) / float64(len(s.Changes))}
 	}
 }
 
@@ -111,7 +111,7 @@ func ofSync(of func(process.Cost) float64) func(scale.Sample) []float64 {
 		if s.SyncCost == nil {
 			return nil
 		}
-		return over0(of(*s.SyncCost))
+		return []float64{of(*s.SyncCost)}
 	}
 }
 
@@ -157,6 +157,9 @@ func programmingFigure(cell, subject string, m programmed, p *Programming) figur
 		}
 		runs++
 		got := m.of(x)
+		if m.calls && x.NoCalls != "" {
+			got = nil
+		}
 		f.samples = append(f.samples, got...)
 		if m.unit != nil && len(got) > 0 {
 			f.unit = m.unit(x)

@@ -47,6 +47,9 @@ func (s *figures) pair(k key, rival string) (pair, bool) {
 	case p.ours.limit > 0:
 		p.ratio.Low = p.ours.limit / p.theirs.value()
 	default:
+		if p.theirs.value() == 0 {
+			return p, false
+		}
 		p.ratio = stats.Ratio(p.ours.samples, p.theirs.samples)
 	}
 	s.known[both] = p
@@ -63,7 +66,7 @@ func (p pair) text() string {
 	case math.IsNaN(r.Value) && !math.IsInf(r.Low, 0):
 		return fmt.Sprintf("over %.2g", r.Low)
 	case math.IsInf(r.High, 0):
-		return fmt.Sprintf("%.2f (few samples)", r.Value)
+		return fmt.Sprintf("%.2f", r.Value)
 	default:
 		return fmt.Sprintf("%.2f (%.2f to %.2f)", r.Value, r.Low, r.High)
 	}
