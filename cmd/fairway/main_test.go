@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fairway-lb/fairway/deploy/demo"
+	"github.com/fairway-lb/fairway/internal/wait"
 	"github.com/fairway-lb/fairway/proxier"
 	"github.com/fairway-lb/fairway/proxier/netlab"
 )
@@ -157,17 +158,7 @@ func (s *stage) reached(from, to string, n int) string {
 // eventually waits until f returns what is wanted.
 func (s *stage) eventually(what, want string, f func() string) {
 	s.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		got := f()
-		if got == want {
-			return
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatalf("%s: %q, want %q", what, got, want)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	wait.For(s.t, what, want, f)
 }
 
 // httpGet asks for a path at an address, from a namespace.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fairway-lb/fairway/internal/wait"
 	"github.com/fairway-lb/fairway/proxier"
 )
 
@@ -253,13 +254,7 @@ func TestPortsRetry(t *testing.T) {
 		t.Errorf("the other port answers %d", code)
 	}
 	busy.Close()
-	deadline := time.Now().Add(3 * retryBind)
-	for len(reachable(taken, "127.0.0.1")) == 0 {
-		if time.Now().After(deadline) {
-			t.Fatal("the port is free, and nobody took it")
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	wait.Until(t, "the port is taken once it is free", func() bool { return len(reachable(taken, "127.0.0.1")) > 0 })
 	if got := failed(p); got != nil {
 		t.Errorf("failures after the port was taken: %v", got)
 	}
@@ -317,15 +312,13 @@ func TestServeEnds(t *testing.T) {
 	go func() {
 		done <- Serve(ctx, addr, http.NotFoundHandler(), true, nil)
 	}()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if c, err := net.Dial("tcp4", addr); err == nil {
+	wait.Until(t, "somebody listens", func() bool {
+		c, err := net.Dial("tcp4", addr)
+		if err == nil {
 			c.Close()
-			break
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("nothing listens")
-		}
-	}
+		return err == nil
+	})
 	// A client that sends nothing does not hold up the end.
 	slow, err := net.Dial("tcp4", addr)
 	if err != nil {

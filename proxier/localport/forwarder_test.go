@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/fairway-lb/fairway/internal/wait"
 	"github.com/fairway-lb/fairway/proxier"
 )
 
@@ -95,27 +96,15 @@ func start(t *testing.T, o Options, s *proxier.Snapshot) (*Forwarder, *proxier.F
 	return f, feed
 }
 
-// patience is longer than a busy machine makes anything here wait.
-const patience = 30 * time.Second
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
-}
-
 func connect(t *testing.T) *net.TCPConn {
 	t.Helper()
 	var c net.Conn
-	eventually(t, "connected", func() (ok bool) {
+	wait.Until(t, "connected", func() (ok bool) {
 		var err error
 		c, err = net.Dial("tcp", at().String())
 		return err == nil
 	})
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(wait.Patience))
 	t.Cleanup(func() { c.Close() })
 	return c.(*net.TCPConn)
 }
@@ -200,7 +189,7 @@ func TestEndpointThatRefuses(t *testing.T) {
 		}
 	}
 	feed.Publish(snapshot(0, closed))
-	eventually(t, "reset when no endpoint accepts", func() bool { return strings.Contains(ask(t), "reset") })
+	wait.Until(t, "reset when no endpoint accepts", func() bool { return strings.Contains(ask(t), "reset") })
 	if total, reset := f.Connections(); reset == 0 || total < 11 {
 		t.Errorf("Connections = %d, %d", total, reset)
 	}
@@ -250,13 +239,13 @@ func TestFollows(t *testing.T) {
 	old := connect(t)
 	say(t, old, "hello")
 	feed.Publish(snapshot(0, name(t, 11)))
-	eventually(t, "the new endpoint answers", func() bool { return ask(t) == "11" })
+	wait.Until(t, "the new endpoint answers", func() bool { return ask(t) == "11" })
 	feed.Publish(snapshot(0))
-	eventually(t, "refused without endpoints", refused)
+	wait.Until(t, "refused without endpoints", refused)
 	feed.Publish(snapshot(0, name(t, 13)))
-	eventually(t, "the third endpoint answers", func() bool { return ask(t) == "13" })
+	wait.Until(t, "the third endpoint answers", func() bool { return ask(t) == "13" })
 	feed.Publish(&proxier.Snapshot{Revision: 9, Node: &proxier.Node{}})
-	eventually(t, "refused without the Service", refused)
+	wait.Until(t, "refused without the Service", refused)
 
 	say(t, old, "still here")
 }
@@ -293,7 +282,7 @@ func TestTakenPort(t *testing.T) {
 				}
 			}()
 			f, _ := start(t, Options{Retry: 20 * time.Millisecond}, snapshot(0, name(t, 11)))
-			eventually(t, "a problem is told", func() bool { return len(f.Problems()) == 1 })
+			wait.Until(t, "a problem is told", func() bool { return len(f.Problems()) == 1 })
 			if p := f.Problems()[0]; p.Object.Name != "web" || !strings.Contains(p.Message, "address already in use") {
 				t.Errorf("problem %s", p)
 			}
@@ -301,7 +290,7 @@ func TestTakenPort(t *testing.T) {
 				t.Errorf("answered by %q, want the process that has the port", got)
 			}
 			owner.Close()
-			eventually(t, "the problem is over", func() bool { return len(f.Problems()) == 0 })
+			wait.Until(t, "the problem is over", func() bool { return len(f.Problems()) == 0 })
 			if got := ask(t); got != "11" {
 				t.Errorf("answered by %q, want the endpoint", got)
 			}
@@ -382,7 +371,7 @@ func TestIPv6(t *testing.T) {
 	}
 	start(t, Options{Addresses: []netip.Addr{netip.IPv6Loopback()}}, s)
 	var c net.Conn
-	eventually(t, "connected", func() bool {
+	wait.Until(t, "connected", func() bool {
 		c, err = net.Dial("tcp", netip.AddrPortFrom(netip.IPv6Loopback(), number).String())
 		return err == nil
 	})

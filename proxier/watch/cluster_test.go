@@ -23,6 +23,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/fairway-lb/fairway/bench/listwatch"
+	"github.com/fairway-lb/fairway/internal/wait"
 )
 
 // An apiServer is a listwatch.Server that can be stopped and started on its address, refuse
@@ -197,7 +198,7 @@ func state(s *Store) []string {
 
 func wantLines(t *testing.T, s *Store, want ...string) {
 	t.Helper()
-	eventually(t, func() string { return cmp.Diff(want, state(s)) })
+	wait.For(t, "what is wrong", "", func() string { return cmp.Diff(want, state(s)) })
 }
 
 func TestCluster(t *testing.T) {
@@ -272,7 +273,7 @@ func TestClusterWaitsForEveryList(t *testing.T) {
 	server.setRefuse(slices, http.StatusServiceUnavailable)
 	server.setRefuse(cidrs, http.StatusNotFound)
 	s := followCluster(t, "http://"+server.addr, ClusterOptions{})
-	eventually(t, func() string { return cmp.Diff(Progress{Services: 1, Waiting: []string{listSlices}}, s.Progress()) })
+	wait.For(t, "what is wrong", "", func() string { return cmp.Diff(Progress{Services: 1, Waiting: []string{listSlices}}, s.Progress()) })
 	select {
 	case <-s.Synced():
 		t.Fatal("synced without EndpointSlices")
@@ -281,7 +282,7 @@ func TestClusterWaitsForEveryList(t *testing.T) {
 	server.setRefuse(slices, 0)
 	synced(t, s)
 	wantLines(t, s, "node node-1 a", "a 10.96.0.1 a-1[10.244.1.1]")
-	eventually(t, func() string {
+	wait.For(t, "what is wrong", "", func() string {
 		if d := s.Staleness(); d != 0 {
 			return "stale for " + d.String()
 		}
@@ -304,7 +305,7 @@ func TestClusterOutage(t *testing.T) {
 	synced(t, s)
 	before := s.Inputs()
 	server.stop()
-	eventually(t, func() string {
+	wait.For(t, "what is wrong", "", func() string {
 		if d := s.Staleness(); d < 50*time.Millisecond {
 			return "staleness " + d.String()
 		}
@@ -316,7 +317,7 @@ func TestClusterOutage(t *testing.T) {
 	}
 	server.start()
 	wantLines(t, s, "node node-1 a", "a 10.96.0.1 a-1[10.244.1.7]")
-	eventually(t, func() string {
+	wait.For(t, "what is wrong", "", func() string {
 		if d := s.Staleness(); d != 0 {
 			return "still stale for " + d.String()
 		}

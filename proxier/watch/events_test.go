@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 
+	"github.com/fairway-lb/fairway/internal/wait"
 	"github.com/fairway-lb/fairway/proxier"
 )
 
@@ -38,7 +39,7 @@ func TestEvents(t *testing.T) {
 	publish := func(problems ...proxier.Problem) { feed.Publish(&proxier.Snapshot{Problems: problems}) }
 	wantNotes := func(want ...string) {
 		t.Helper()
-		eventually(t, func() string {
+		wait.For(t, "what is wrong", "", func() string {
 			var got []string
 			for _, e := range server.Events() {
 				got = append(got, e.(*eventsv1.Event).Note)
@@ -66,7 +67,7 @@ func TestEvents(t *testing.T) {
 	// Over, and back: told again.
 	publish()
 	publish(first, problem("Service", "default", "b", strings.Repeat("é", 2000)))
-	eventually(t, func() string {
+	wait.For(t, "what is wrong", "", func() string {
 		if n := len(server.Events()); n != 3 && n != 4 {
 			return "too few events"
 		}

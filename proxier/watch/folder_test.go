@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairway-lb/fairway/internal/wait"
 	"github.com/fairway-lb/fairway/proxier"
 )
 
@@ -87,7 +88,7 @@ func reasons(s *Store) string {
 
 func wantState(t *testing.T, s *Store, wantAddresses, wantReasons string) {
 	t.Helper()
-	eventually(t, func() string {
+	wait.For(t, "what is wrong", "", func() string {
 		return cmp.Diff([]string{wantAddresses, wantReasons}, []string{addresses(s), reasons(s)})
 	})
 }
@@ -256,7 +257,7 @@ func TestManifestsNode(t *testing.T) {
 		t.Errorf("node %v", n)
 	}
 	write(t, dir, "nodes.yaml", node("node-2", "b"))
-	eventually(t, func() string {
+	wait.For(t, "what is wrong", "", func() string {
 		if n := s.Inputs().Node; n != nil {
 			return "node " + n.Name
 		}

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"pgregory.net/rapid"
 
+	"github.com/fairway-lb/fairway/internal/wait"
 	"github.com/fairway-lb/fairway/proxier"
 	"github.com/fairway-lb/fairway/proxier/names"
 	"github.com/fairway-lb/fairway/proxier/resolve"
@@ -67,7 +68,7 @@ func servicesOf(in names.Inputs) []*names.Service { return slices.Collect(in.Ser
 
 func wantNames(t *testing.T, n *Names, want ...string) {
 	t.Helper()
-	eventually(t, func() string { return cmp.Diff(want, nameLines(n)) })
+	wait.For(t, "what is wrong", "", func() string { return cmp.Diff(want, nameLines(n)) })
 }
 
 func namespace(name string, labels map[string]string) *corev1.Namespace {
