@@ -104,7 +104,7 @@ func headlineChart(rows []headline) picture {
 		b := bar{}
 		switch r := h.ratio; {
 		case math.IsNaN(r.Value) && !math.IsInf(r.High, 0):
-			b = bar{1 / r.High, "over " + number(1/r.High) + " (it was over its limit)"}
+			b = bar{1 / r.High, "over " + number(1/r.High)}
 		case math.IsNaN(r.Value):
 			b = bar{1 / r.Low, "under " + number(1/r.Low)}
 		case h.ours.more:
@@ -112,7 +112,7 @@ func headlineChart(rows []headline) picture {
 		default:
 			b = bar{1 / r.Value, number(1 / r.Value)}
 		}
-		label, _, _ := strings.Cut(strings.Replace(h.what, ": "+connectP50+", ", ": connecting, p50, ", 1), ", µs")
+		label, _, _ := strings.Cut(h.what, ", µs")
 		for _, unit := range []string{", ms", ", MB", ", s"} {
 			label = strings.TrimSuffix(label, unit)
 		}
@@ -137,7 +137,7 @@ func (c chart) svg() ([]byte, error) {
 	} else {
 		low /= 2
 	}
-	p.X.Min, p.X.Max = low, high*math.Pow(high/low, 0.25) // room for the numbers
+	p.X.Min, p.X.Max = low, high*math.Pow(high/low, 0.2) // room for the numbers
 	p.X.Scale, p.X.Tick.Marker, p.X.Label.Text = plot.LogScale{}, plot.LogTicks{Prec: -1}, c.unit
 	p.Y.Min, p.Y.Max = -0.5, float64(len(c.groups))-0.5
 	var labels []string

@@ -39,15 +39,15 @@ func (o Options) cells() []cell {
 	switch o.Plan {
 	case Quick:
 		return []cell{
-			programming{services: 1000, runs: 3, changes: 3, churn: 10 * time.Second, limit: time.Minute}.cell(150 * time.Second),
-			names{rounds: 3, duration: 700 * time.Millisecond, only: "cluster A|NXDOMAIN|cached"}.cell(time.Minute),
-			data{services: 1000, rounds: 8, limit: time.Minute}.cell(100 * time.Second),
-			data{services: 10, rounds: 6, limit: time.Minute}.cell(time.Minute),
-			data{services: 1000, v6: true, rounds: 4, limit: time.Minute}.cell(time.Minute),
+			programming{services: 1000, runs: 3, changes: 3, churn: 5 * time.Second, limit: time.Minute}.cell(220 * time.Second),
+			names{rounds: 3, duration: 700 * time.Millisecond, only: "cluster A|NXDOMAIN|cached"}.cell(110 * time.Second),
+			data{services: 1000, rounds: 6, limit: time.Minute}.cell(75 * time.Second),
+			data{services: 10, rounds: 5, limit: time.Minute}.cell(60 * time.Second),
+			data{services: 1000, v6: true, rounds: 5, limit: time.Minute}.cell(65 * time.Second),
 		}
 	case Rehearsal:
 		const limit = 20 * time.Second
-		return whole(programming{runs: 1, changes: 3, churn: 3 * time.Second, limit: limit}, data{rounds: 3, limit: limit},
+		return whole(programming{runs: 1, changes: 3, churn: 3 * time.Second, limit: limit}, data{rounds: 2, limit: limit},
 			names{rounds: 3, duration: 150 * time.Millisecond, services: 1000}, 8)
 	}
 	const limit = 2 * time.Minute
@@ -66,7 +66,7 @@ func whole(p programming, d data, n names, fraction int) []cell {
 	minutes := func(x float64) time.Duration { return time.Duration(x*60) * time.Second / time.Duration(fraction) }
 	sized := func(services int) programming { p.services = services; return p }
 	path := func(services int) data { d.services = services; return d }
-	six := func(d data) data { d.v6, d.rounds = true, max(3, d.rounds*2/3); return d }
+	six := func(d data) data { d.v6, d.rounds = true, max(2, d.rounds*2/3); return d }
 	large := func(services int) programming {
 		p := sized(services)
 		p.runs, p.changes, p.churn, p.skip = 1, 3, 0, tooLarge
@@ -76,7 +76,7 @@ func whole(p programming, d data, n names, fraction int) []cell {
 	twice.control, control.control = stage.Proxies[0].Name, stage.Proxies[0].Name
 	small, few := sized(10), path(30_000)
 	small.churn /= 3 // of eight Services
-	few.rounds = max(3, d.rounds/2)
+	few.rounds = max(2, d.rounds/2)
 	return []cell{
 		twice.cell(minutes(11)), n.cell(minutes(8)), control.cell(minutes(3)),
 		sized(10_000).cell(minutes(13)), path(10_000).cell(minutes(3)),

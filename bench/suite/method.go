@@ -37,7 +37,8 @@ endpoints each, from a list/watch server of the benchmark's own, whose speed hid
 take turns. *First sync* is from the start of the process until packets to Services all over the
 range are answered; after it, every Service is tried, and works. *One change* is from the server's
 event that gives the one endpoint of a Service a new address until a packet reaches it (polled
-every millisecond), with a pause of two seconds between changes. CPU time, *user* and *kernel*, and
+every millisecond), with a pause of two seconds between changes; of the few changes of a run, p99 is about
+the slowest. CPU time, *user* and *kernel*, and
 system calls are those of the agent and of all the tools that it runs, counted by their control
 group; what the kernel does later in threads of its own is not in them. *In the kernel* is the size
 of the tables (iptables-legacy), or of the netlink dump of all chains, rules, sets and elements (the

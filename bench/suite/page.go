@@ -98,9 +98,13 @@ func (r *report) head() {
 	if len(rows) == 0 {
 		return
 	}
-	r.b.WriteString("\n## In short\n\nRatios are Fairway's figure over the other's: below 1 is better, but for queries/s. In brackets is\nthe 95 % interval; a ratio without has fewer than three samples.\n\n| | Fairway | the other | ratio |\n|---|---|---|---|\n")
+	r.b.WriteString("\n## In short\n\nRatios are Fairway's figure over the other's: below 1 is better, but for queries/s. In brackets is\nthe 95 % interval; a ratio without has fewer than three samples.\n\n| | Fairway | what it replaces | ratio | another | ratio |\n|---|---|---|---|---|---|\n")
 	for _, h := range rows {
-		fmt.Fprintf(&r.b, "| %s / %s | %s | %s | %s |\n", h.what, h.theirs.subject, h.ours.text(), h.theirs.text(), h.pair.text())
+		other, ratio := h.rival.subject+": "+h.rival.text(), "-"
+		if h.second != nil {
+			ratio = h.second.text()
+		}
+		fmt.Fprintf(&r.b, "| %s | %s | %s: %s | %s | %s | %s |\n", h.what, h.ours.text(), h.theirs.subject, h.theirs.text(), h.pair.text(), other, ratio)
 	}
 	worse, all := 0, 0
 	for _, p := range r.figures.pairs() {
@@ -142,32 +146,43 @@ func (r *report) machines() {
 	fmt.Fprintf(&r.b, "Versions: %s.\n", strings.Join(all, ", "))
 }
 
-// A headline is one of the few figures that tell most.
+// A headline is one of the few figures that tell most: beside what Fairway replaces, and beside
+// another rival, if both have the figure.
 type headline struct {
 	what string
 	pair
+	rival  figure // the other's
+	second *pair
 }
 
-// headlines are of the largest cluster that everything is measured with.
+// headlines are of the largest cluster that each of them is measured with, up to 10,000 Services.
 func (r *report) headlines() (out []headline) {
-	add := func(k key, what string) {
-		if p, ok := r.figures.pair(k, rivals(k.subject)[0]); ok {
-			out = append(out, headline{what, p})
+	add := func(k key, what string) bool {
+		peers := rivals(k.subject)
+		p, ok := r.figures.pair(k, peers[0])
+		if !ok {
+			return false
+		}
+		h := headline{what: what, pair: p, rival: r.figures.by[k.of(peers[1])]}
+		if q, ok := r.figures.pair(k, peers[1]); ok {
+			h.second = &q
+		}
+		out = append(out, h)
+		return true
+	}
+	// largest adds the figure of the largest cluster that has one.
+	largest := func(subject, measure string, at func(services int) key) {
+		for _, size := range []int{10_000, 1000, 10} {
+			if add(at(size), fmt.Sprintf("%s, %s Services: %s", subject, thousands(size), measure)) {
+				return
+			}
 		}
 	}
-	for _, size := range []int{10_000, 1000, 10} {
-		c := name(programmingCell, size, false)
-		if _, ok := r.files[c]; !ok {
-			continue
+	for _, s := range ours {
+		for _, m := range []string{firstSync, changeP50, changeCPU, residentMB} {
+			largest(s, m, func(n int) key { return key{cell: name(programmingCell, n, false), measure: m, subject: s} })
 		}
-		for _, s := range ours {
-			for _, m := range []string{firstSync, changeP50, changeCPU, residentMB} {
-				add(key{cell: c, measure: m, subject: s}, fmt.Sprintf("%s, %s Services: %s", s, thousands(size), m))
-			}
-			d := key{name(dataCell, size, false), lastService, connectP50, s}
-			add(d, fmt.Sprintf("%s, %s Services: %s, %s", s, thousands(size), connectP50, lastService))
-		}
-		break
+		largest(s, connectP50, func(n int) key { return key{name(dataCell, n, false), lastService, connectP50, s} })
 	}
 	for _, m := range []string{namesCPU, namesOneCore, namesP99} {
 		for _, mix := range []string{"cluster A", "external, cached"} {
