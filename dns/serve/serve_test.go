@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	dnswire "github.com/miekg/dns"
 	"go.uber.org/goleak"
 
@@ -303,6 +304,34 @@ func TestReplySource(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWorkers: there are half as many UDP sockets as workers over TCP, at least one, and each worker
+// has a number of its own, from 0.
+func TestWorkers(t *testing.T) {
+	for workers, want := range map[int][2]int{1: {1, 1}, 2: {1, 2}, 3: {2, 3}, 4: {2, 4}} {
+		var got [2][]int
+		l, err := Listen(loopback, Options{Workers: workers, Slow: slowly(nil), Fast: func(p Proto, n int) wire.Fast {
+			if n == 0 { // another port is tried
+				got[p] = nil
+			}
+			got[p] = append(got[p], n)
+			return nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		shut(t, l)
+		for p, n := range want {
+			all := make([]int, n)
+			for i := range all {
+				all[i] = i
+			}
+			if diff := cmp.Diff(all, got[p]); diff != "" {
+				t.Errorf("%d workers, %v (-want +got):\n%s", workers, Proto(p), diff)
+			}
+		}
 	}
 }
 
