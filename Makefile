@@ -76,9 +76,9 @@ bench-quick: ## the core of it in under 10 minutes, into .cache/bench (root)
 	$(call install,$(TOOLS))
 	$(GO) run ./bench all --quick --again --results .cache/bench/results --report .cache/bench
 
-bench-rehearse: ## all of it as briefly as can be, into .cache/bench: whether it works (root, 15 minutes)
+bench-rehearse: ## all of it as briefly as can be, into .cache/bench/rehearsal: whether it works (root, 15 minutes)
 	$(call install,$(TOOLS))
-	$(GO) run ./bench all --rehearse --again --results .cache/bench/results --report .cache/bench
+	$(GO) run ./bench all --rehearse --again --results .cache/bench/rehearsal/results --report .cache/bench/rehearsal
 
 bench-selftest: ## a build slowed by 10 ms is caught by "bench compare", and the same build is not (root, a quiet machine)
 	$(call install,$(TOOLS))
