@@ -14,9 +14,8 @@ import (
 type Loop struct {
 	Feed    *Feed
 	Backend Backend
-	// MinInterval is the least time between the end of one Apply and the start of the next. It is
-	// never shorter than the one took. While changes keep coming it is twice as long as that, up to
-	// a second.
+	// MinInterval is the least time between the end of one Apply and the start of the next. Loop
+	// rests longer after an Apply that took longer: see restAfter.
 	MinInterval time.Duration
 	// Resync is the longest time without reading the kernel again, however many changes come
 	// meanwhile; 0 for never. If reading is slow, Loop waits longer, so that it spends at most
@@ -52,7 +51,8 @@ const (
 	defaultBackoff   = 30 * time.Second
 	resyncWorkFactor = 100 // resync costs at most 1/100 of the time
 	progressInterval = 5 * time.Second
-	longestRest      = time.Second // that only saves work
+	longRest         = time.Second      // that only saves work
+	longestRest      = 10 * time.Second // that keeps the work to half of the time
 )
 
 // Run applies snapshots until ctx is done. The data plane keeps working afterwards.
@@ -107,7 +107,7 @@ func (l *Loop) Run(ctx context.Context) {
 			resync = time.After(max(l.Resync, resyncWorkFactor*res.Took))
 		}
 		prev, backoff = want, 0
-		if !sleep(ctx, max(l.MinInterval, restAfter(res.Took, busy))) {
+		if !sleep(ctx, max(l.MinInterval, restAfter(res.Took, busy && !res.Changes.Full))) {
 			return
 		}
 		now, _ := l.Feed.Current()
@@ -128,14 +128,16 @@ func (l *Loop) Run(ctx context.Context) {
 	}
 }
 
-// restAfter is how long to rest after an Apply. One that costs much gathers changes for the next
-// while it rests: more at a time cost less for each. At most half of the time goes into applying,
-// and if changes keep coming a third, unless they would wait for long.
+// restAfter is how long to rest after an Apply. Where one costs much, changes are gathered for the
+// next: more at a time cost less for each. While changes keep coming, a third of the time goes into
+// applying, or half of it if they would wait for more than a second. Otherwise, and after an Apply
+// that read the kernel, which tells nothing of what the next will take, a change waits for a second
+// at most: a first sync can take minutes.
 func restAfter(took time.Duration, busy bool) time.Duration {
 	if busy {
-		return max(took, min(2*took, longestRest))
+		return max(min(2*took, longRest), min(took, longestRest))
 	}
-	return took
+	return min(took, longRest)
 }
 
 // logRefused logs what was refused if it is not what was logged before, and returns it.

@@ -416,41 +416,42 @@ func TestLoopTellsInOrder(t *testing.T) {
 // long, and a change after a calm does not wait at all.
 func TestLoopRestsMoreWhileChangesKeepComing(t *testing.T) {
 	const ms = time.Millisecond
-	for _, c := range []struct{ took, first, then time.Duration }{
-		{10 * ms, 100 * ms, 100 * ms}, // MinInterval
-		{80 * ms, 100 * ms, 160 * ms},
-		{200 * ms, 200 * ms, 400 * ms},
-		{700 * ms, 700 * ms, time.Second},
-		{3 * time.Second, 3 * time.Second, 3 * time.Second},
+	for _, c := range []struct{ took, first, then, resync time.Duration }{
+		{10 * ms, 100 * ms, 100 * ms, 0}, // MinInterval
+		{80 * ms, 100 * ms, 160 * ms, time.Second},
+		{200 * ms, 200 * ms, 400 * ms, 0},
+		{700 * ms, 700 * ms, time.Second, 0},
+		{3 * time.Second, time.Second, 3 * time.Second, 0},
+		{11 * time.Second, time.Second, 10 * time.Second, 0},
+		{141 * time.Second, time.Second, 10 * time.Second, 0},
 	} {
 		t.Run(c.took.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := &Loop{MinInterval: 100 * ms}
+				l := &Loop{MinInterval: 100 * ms, Resync: c.resync}
 				r, stop := run(t, l)
 				r.took = c.took
 				n := uint64(0)
 				began := map[time.Duration]bool{} // when changes came after a calm
 				for range 2 {
 					began[time.Since(r.start)] = true
-					for range 2000 { // a change every 10 ms
+					for range 4000 { // a change every 10 ms
 						n++
 						l.Feed.Publish(revision(n))
 						time.Sleep(10 * ms)
 					}
-					time.Sleep(time.Minute)
+					time.Sleep(c.resync + time.Hour)
 				}
 				stop()
 				want := time.Duration(-1) // for the next Apply
 				for i, got := range r.calls {
-					switch {
-					case began[got.At]:
-						delete(began, got.At)
-						want = got.At + c.took + c.first
-						continue
-					case got.At != want:
+					lone := began[got.At]
+					if delete(began, got.At); !lone && got.At != want && !got.Full {
 						t.Errorf("apply %d at %v, want %v", i, got.At, want)
 					}
 					want = got.At + c.took + c.then
+					if lone || got.Full {
+						want = got.At + c.took + c.first
+					}
 				}
 				if len(began) > 0 {
 					t.Errorf("after a calm, changes waited: %v", began)
