@@ -1,6 +1,9 @@
 package datapath
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fairway-lb/fairway/bench/peerbin"
+	"github.com/fairway-lb/fairway/bench/process"
 	"github.com/fairway-lb/fairway/bench/stage"
 	"github.com/fairway-lb/fairway/proxier/netlab"
 )
@@ -87,5 +91,34 @@ func TestFailing(t *testing.T) {
 	o.Subjects = stage.Named("fairway iptables-nft")
 	if _, err := Run(t.Context(), o); err == nil {
 		t.Error("nothing works, and that is no error")
+	}
+}
+
+// Whenever a measurement is interrupted, it leaves no namespace and no process.
+func TestInterrupted(t *testing.T) {
+	netlab.Require(t)
+	stop := netlab.CloseOnSignal()
+	defer stop()
+	bin := filepath.Dir(peerbin.Need(t, peerbin.Fairway))
+	for _, when := range []string{"first sync", "round 1"} {
+		children := process.Children(os.Getpid())
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := Run(ctx, Options{
+			Cluster: stage.Cluster{Services: 5, Endpoints: 2}, Rounds: 2, Limit: time.Minute, size: few,
+			Bin: bin, Subjects: stage.Named("fairway iptables-nft"),
+			Progress: func(what string) {
+				if strings.Contains(what, when) {
+					time.AfterFunc(20*time.Millisecond, cancel) // in the midst of it
+				}
+			},
+		})
+		cancel()
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v", when, err)
+		}
+		left, err := filepath.Glob(fmt.Sprintf("/run/netns/fw%dx*", os.Getpid()))
+		if err != nil || len(left) > 0 || len(process.Children(os.Getpid())) > len(children) {
+			t.Errorf("%s: left behind: %v, %v, %v", when, left, process.Children(os.Getpid()), err)
+		}
 	}
 }

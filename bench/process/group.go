@@ -210,13 +210,17 @@ func (g *Group) Close() error {
 	return err
 }
 
-// removeGroup kills the processes of a group and removes it once they are gone.
+// removeGroup kills the processes of a group and removes it once they are gone. That can take
+// minutes: nothing ends a process that the kernel is busy for, such as nft with a very large
+// transaction, and until it is gone it would disturb whatever is measured next.
 func removeGroup(root int, name string) error {
 	if fd, err := unix.Openat(root, name+"/cgroup.kill", unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
 		_, _ = unix.Write(fd, []byte("1"))
 		_ = unix.Close(fd)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	pause := time.Millisecond
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(pause) {
+		pause = min(2*pause, 100*time.Millisecond)
 		err := unix.Unlinkat(root, name, unix.AT_REMOVEDIR)
 		if err == nil || errors.Is(err, unix.ENOENT) {
 			return nil
@@ -227,21 +231,47 @@ func removeGroup(root int, name string) error {
 	}
 }
 
-// sweepGroups removes the groups of processes that are gone.
-func sweepGroups(root int) {
+// Groups are the names of the groups of this process that are not closed.
+func Groups() ([]string, error) {
+	root, err := mount("cgroup2")
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(root)
+	all, err := groupsIn(root)
+	return all[os.Getpid()], err
+}
+
+// groupsIn returns the names of all groups, by the process that made them.
+func groupsIn(root int) (map[int][]string, error) {
 	fd, err := unix.Openat(root, ".", unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return
+		return nil, os.NewSyscallError("openat", err)
 	}
 	dir := os.NewFile(uintptr(fd), "control groups")
 	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
+	names, err := dir.Readdirnames(-1)
+	out := map[int][]string{}
 	for _, name := range names {
 		rest, ours := strings.CutPrefix(name, groupPrefix)
 		text, _, _ := strings.Cut(rest, "-")
-		pid, err := strconv.Atoi(text)
-		if ours && err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			_ = removeGroup(root, name) // what cannot be removed, a later call may
+		if pid, err := strconv.Atoi(text); ours && err == nil {
+			out[pid] = append(out[pid], name)
+		}
+	}
+	return out, err
+}
+
+// sweepGroups removes the groups of processes that are gone. What cannot be removed, a later call
+// may.
+func sweepGroups(root int) {
+	all, _ := groupsIn(root)
+	for pid, names := range all {
+		if !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			continue
+		}
+		for _, name := range names {
+			_ = removeGroup(root, name)
 		}
 	}
 }
