@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 )
 
 // Quantile returns the q-quantile (0 to 1) of samples, in any order, interpolated between the two
@@ -14,11 +15,7 @@ func Quantile(samples []float64, q float64) float64 {
 	if len(samples) == 0 {
 		return math.NaN()
 	}
-	return sorted(slices.Sorted(slices.Values(samples)), q)
-}
-
-// sorted is the quantile of sorted samples, of which there is at least one.
-func sorted(s []float64, q float64) float64 {
+	s := slices.Sorted(slices.Values(samples))
 	at := q * float64(len(s)-1)
 	low := int(at)
 	if low+1 >= len(s) {
@@ -49,25 +46,52 @@ func Ratio(a, b []float64) Interval {
 			ratios[i] = a[i] / b[i]
 		}
 		a, b = ratios, []float64{1}
+	} else {
+		a, b = slices.Clone(a), slices.Clone(b)
 	}
 	r := Interval{Median(a) / Median(b), math.Inf(-1), math.Inf(1)}
-	if len(a) < 3 {
+	if len(a) < 3 || len(b) == 0 {
 		return r
 	}
-	random := rand.New(rand.NewPCG(1, 2))
-	buffer := make([]float64, max(len(a), len(b)))
-	draw := func(s []float64) float64 { // the median of as many samples, drawn anew
-		out := buffer[:len(s)]
-		for i := range out {
-			out[i] = s[random.IntN(len(s))]
-		}
-		slices.Sort(out)
-		return sorted(out, 0.5)
-	}
+	slices.Sort(a)
+	slices.Sort(b)
 	again := make([]float64, resamples)
-	for i := range again {
-		again[i] = draw(a) / draw(b)
+	of := medians(len(b))
+	for i, m := range medians(len(a)) {
+		again[i] = m.of(a) / of[i].of(b)
 	}
 	r.Low, r.High = Quantile(again, 0.025), Quantile(again, 0.975)
 	return r
+}
+
+// A rank is the median of a sample that was drawn anew, as the mean of two of the sorted samples
+// that it was drawn from.
+type rank struct{ low, high int32 }
+
+func (r rank) of(sorted []float64) float64 { return (sorted[r.low] + sorted[r.high]) / 2 }
+
+var (
+	drawing sync.Mutex
+	drawn   = map[int][]rank{}
+)
+
+// medians are the ranks of the medians of as many samples, drawn anew again and again: which they
+// are does not depend on the samples, so they are drawn once.
+func medians(n int) []rank {
+	drawing.Lock()
+	defer drawing.Unlock()
+	if out, ok := drawn[n]; ok {
+		return out
+	}
+	random := rand.New(rand.NewPCG(1, uint64(n)))
+	out, draw := make([]rank, resamples), make([]int32, n)
+	for i := range out {
+		for j := range draw {
+			draw[j] = int32(random.IntN(n))
+		}
+		slices.Sort(draw)
+		out[i] = rank{draw[(n-1)/2], draw[n/2]}
+	}
+	drawn[n] = out
+	return out
 }
