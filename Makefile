@@ -90,8 +90,9 @@ bench-go: ## Go benchmarks of every package
 manifests: ## write deploy/*.yaml anew from the chart
 	$(GO) run -C deploy/render .
 
-image: ## build the container image (docker)
+image: ## build the container image, and that of the resolver alone, IMAGE-dns (docker)
 	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) --target dns -t $(IMAGE)-dns .
 
 # Comparisons with real Kubernetes programs (bench/).
 .PHONY: peers peers-conformance bench-scale
