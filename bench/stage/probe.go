@@ -20,10 +20,11 @@ const (
 )
 
 const (
-	// PollEvery is the resolution of what Await tells.
+	// PollEvery is the resolution of what Await tells of a Service that answers already.
 	PollEvery = time.Millisecond
-	// impatience is how long a connection that is tried again and again may take.
-	impatience = 100 * time.Millisecond
+	// A connection that is tried again and again may take between these: see impatience.
+	shortest = 5 * time.Millisecond
+	longest  = 100 * time.Millisecond
 	// Patience is how long one that is tried once may take. It is longer than the first
 	// retransmission of a SYN, so that a lost packet is not taken for a missing rule.
 	Patience = 1500 * time.Millisecond
@@ -59,13 +60,21 @@ func Dial(to netip.AddrPort, wait time.Duration) (netip.Addr, error) {
 	return netip.ParseAddr(strings.TrimSpace(line))
 }
 
+// impatience is how long to wait for an answer after waiting so long in all. Nobody answers for an
+// address that is not programmed yet, so this is the resolution of what Await tells then: a
+// twentieth of the time.
+func impatience(waited time.Duration) time.Duration {
+	return min(max(waited/20, shortest), longest)
+}
+
 // Await connects from the client pod to the Services, one after the other, each until ok holds
 // for the endpoint that answers, or until ctx is done, which is an error.
 func (s *Stage) Await(ctx context.Context, services []int, ok func(netip.Addr) bool) error {
+	start := time.Now()
 	return s.Lab.In(Client, func() error {
 		for _, i := range services {
 			for {
-				got, err := Dial(s.Service(i), impatience)
+				got, err := Dial(s.Service(i), impatience(time.Since(start)))
 				if err == nil && ok(got) {
 					break
 				}
