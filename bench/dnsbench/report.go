@@ -168,7 +168,10 @@ func (r Result) Mixes() (out []string) {
 }
 
 func (r Result) ratios(b *strings.Builder) {
-	others := slices.DeleteFunc(slices.Clone(r.Names()), func(s string) bool { return s == nameserver.Fairway })
+	others := slices.DeleteFunc(slices.Clone(r.Options.Subjects), func(s string) bool { return s == nameserver.Fairway })
+	if r.Options.Control == nameserver.Fairway {
+		others = append(others, nameserver.Fairway+Again) // what is noise
+	}
 	for _, other := range others {
 		fmt.Fprintf(b, "\n| Fairway / %s", Title(other))
 		for _, m := range Measures {

@@ -239,7 +239,10 @@ func (r *report) noise() {
 	fmt.Fprintf(&r.b, "## Noise: the same subject twice\n\nThe direct connection and some subjects are measured as if they were two. Where the medians of such a pair are more than %.0f %% apart, the machine was too noisy for ratios as near to 1 as that, and the figures are named.\n\n| cell | subject | medians compared | apart by over %.0f %% | |\n|---|---|---|---|---|\n", 100*tolerance, 100*tolerance)
 	for _, t := range twins {
 		verdict := "quiet"
-		if len(t.apart) > 0 {
+		switch {
+		case t.compared == 0:
+			verdict = "too few samples"
+		case len(t.apart) > 0:
 			verdict = "**too noisy** for: " + strings.Join(t.apart, "; ")
 		}
 		fmt.Fprintf(&r.b, "| %s | %s | %d | %d | %s |\n", label(t.cell), t.subject, t.compared, len(t.apart), verdict)
