@@ -1,6 +1,8 @@
 package iptables
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"path/filepath"
@@ -201,4 +203,46 @@ func TestRewrite(t *testing.T) {
 	b.Invalidate()
 	mustApply(t, b, s)
 	change(9011, "rewrite ip nat", "rewrite ip6 nat")
+}
+
+// TestFill: with iptables-legacy, a node without rules gets those of pools without a program, and the
+// result is what the program would have left.
+func TestFill(t *testing.T) {
+	results := map[bool]string{}
+	for _, works := range []bool{true, false} {
+		t.Run(fmt.Sprint(works), func(t *testing.T) {
+			inNamespace(t)
+			t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock")) // other tests hold the machine's
+			var wrote []string
+			o := Options{Variant: restore.Legacy, IPv4: true, Intercept: func(op, object string) error {
+				if op != "iptables-save" {
+					wrote = append(wrote, op+" "+object)
+				}
+				if op == "rewrite" && !works {
+					return errors.New("no")
+				}
+				return nil
+			}}
+			s := example()
+			b := newBackend(t, o)
+			if ch := mustApply(t, b, s); ch.Updated > 0 || ch.Removed > 0 {
+				t.Errorf("changes %v of an empty table", ch)
+			}
+			want := []string{"iptables-restore ip filter", "iptables-restore ip nat", "rewrite ip nat"}
+			if !works {
+				want = append(want, "iptables-restore ip nat")
+			}
+			if diff := cmp.Diff(want, wrote); diff != "" {
+				t.Errorf("operations (-want +got):\n%s", diff)
+			}
+			b.Invalidate()
+			if ch := mustApply(t, b, s); !ch.IsZero() {
+				t.Errorf("a second look changes %v", ch)
+			}
+			results[works] = saved(t, o.Variant)
+		})
+	}
+	if diff := cmp.Diff(results[false], results[true]); diff != "" {
+		t.Errorf("(-with the program only +without):\n%s", diff)
+	}
 }

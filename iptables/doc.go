@@ -6,7 +6,8 @@
 // iptables-restore --noflush (kernel.go, all of the I/O). One restore is one transaction: the
 // chains of a table change together or not at all. With iptables-legacy, changes of endpoints alone
 // (change.go) go to the kernel without a program, which takes about four fifths of the time; see
-// package xtables. Where that does not work, iptables-restore does it.
+// package xtables. So do the rules of endpoints when a node without any gets its first ones: there the
+// nat table is written in two steps. Where that does not work, iptables-restore does it.
 //
 // # The path of a packet
 //

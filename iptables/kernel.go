@@ -84,7 +84,7 @@ func (k *kernel) write(ctx context.Context, table string, script []byte) error {
 // rewrite writes chains of a table as a whole, which were what was says. With iptables-legacy it
 // first tries without a program, which is faster.
 func (k *kernel) rewrite(ctx context.Context, table string, was map[string]restore.Chain, chains []restore.Chain) error {
-	if k.tool.Variant() == restore.Legacy && k.misses < maxMisses {
+	if k.rewrites() {
 		var edits []xtables.Edit
 		for _, c := range chains {
 			edits = append(edits, xtables.Edit{Chain: c.Name, Was: was[c.Name].Rules, Want: c.Rules})
@@ -99,6 +99,11 @@ func (k *kernel) rewrite(ctx context.Context, table string, was map[string]resto
 		}
 	}
 	return k.write(ctx, table, scriptOf(table, chains, nil, nil, nil))
+}
+
+// rewrites reports whether rewrite may do without a program.
+func (k *kernel) rewrites() bool {
+	return k.tool.Variant() == restore.Legacy && k.misses < maxMisses
 }
 
 // refused reports whether err says that the kernel or the tool found a script wrong.

@@ -190,6 +190,12 @@ func isDigits(s string) bool {
 // iptables-restore understands them. An unfinished quotation ends with the rule.
 func Args(rule string) []string {
 	var out []string
+	if !strings.Contains(rule, `"`) { // as most
+		for arg := range strings.FieldsFuncSeq(rule, func(r rune) bool { return r == ' ' || r == '\t' }) {
+			out = append(out, arg)
+		}
+		return out
+	}
 	var arg strings.Builder
 	quoted, escaped, started := false, false, false
 	for i := range len(rule) {

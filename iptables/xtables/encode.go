@@ -13,9 +13,10 @@ import (
 // encode returns the entries for rules as iptables-save prints them, with the bytes that
 // iptables-restore would have written and the kernel would show.
 func (l *layout) encode(rules []string) ([]byte, error) {
-	var out []byte
+	out := make([]byte, 0, len(rules)*typicalSize)
+	e := encoder{layout: l, entry: make([]byte, 0, 2*typicalSize)}
 	for _, rule := range rules {
-		e := encoder{layout: l, entry: make([]byte, l.header, 512)}
+		e.entry = append(e.entry[:0], make([]byte, l.header)...)
 		if err := e.rule(restore.Args(rule)); err != nil {
 			return nil, fmt.Errorf("rule %q: %w", rule, err)
 		}
@@ -23,6 +24,9 @@ func (l *layout) encode(rules []string) ([]byte, error) {
 	}
 	return out, nil
 }
+
+// typicalSize is what an IPv4 entry without affinity takes, in bytes, or a little more.
+const typicalSize = 256
 
 // An encoder makes one entry.
 type encoder struct {

@@ -96,15 +96,16 @@ func (f family) rewrite(table string, patches []patch) error {
 	if size > maxTable {
 		return fmt.Errorf("%d bytes", size)
 	}
-	// The memory is of no use between changes, so it is not of the garbage collector's.
 	slack := room(patches)
-	mem, err := unix.Mmap(-1, 0, replaceStart+slack+size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	end := replaceStart + slack + size
+	// The memory is of no use between changes, so it is not of the garbage collector's.
+	mem, err := unix.Mmap(-1, 0, end+was.count*counterSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return fmt.Errorf("memory: %w", err)
 	}
 	defer unix.Munmap(mem)
 
-	request := mem[replaceStart+slack-entriesStart:]
+	request := mem[replaceStart+slack-entriesStart : end]
 	copy(request, table)
 	order.PutUint32(request[entriesSize:], uint32(size))
 	if err := f.get(fd, soEntries, request); err != nil {
@@ -115,14 +116,15 @@ func (f family) rewrite(table string, patches []patch) error {
 	if err != nil {
 		return err
 	}
-	old := make([]byte, was.count*counterSize)
+	old := mem[end:]
 	clear(mem[:replaceStart])
 	copy(mem, table)
 	now.describe(mem, old)
 	if err := f.set(fd, soReplace, mem[:replaceStart+len(now.entries)]); err != nil {
 		return fmt.Errorf("replace: %w", err)
 	}
-	counters := make([]byte, countersStart+now.count*counterSize)
+	counters := mem[:countersStart+now.count*counterSize] // an entry takes more than its counters do
+	clear(counters)
 	copy(counters, table)
 	order.PutUint32(counters[countersCount:], uint32(now.count))
 	carry(old, counters[countersStart:], patches)
