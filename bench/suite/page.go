@@ -120,7 +120,10 @@ func (r *report) machines() {
 	seen := map[string][]string{}
 	for name, f := range r.files {
 		m := f.Machine
-		text := fmt.Sprintf("%s, %d cores, Linux %s; %s", m.CPU, m.Cores, m.Kernel, f.Date)
+		text := fmt.Sprintf("%s, %d cores, Linux %s; %s, by `%s`", m.CPU, m.Cores, m.Kernel, f.Date, f.Command)
+		if strings.Contains(f.Command, "--rehearse") {
+			text += ", **a rehearsal, which says little**"
+		}
 		seen[text] = append(seen[text], name)
 	}
 	versions := map[string][]string{}

@@ -2,7 +2,6 @@ package suite
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -122,17 +121,18 @@ type twin struct {
 
 // twins are the subjects that were measured twice.
 func (s *figures) twins() []twin {
-	by := map[string]*twin{}
+	var out []twin
 	for _, f := range s.list {
 		p, ok := s.pair(f.key, f.subject+again)
 		if !ok || f.sum {
 			continue
 		}
-		at := f.cell + " " + f.subject
-		if by[at] == nil {
-			by[at] = &twin{cell: f.cell, subject: f.subject}
+		at := slices.IndexFunc(out, func(t twin) bool { return t.cell == f.cell && t.subject == f.subject })
+		if at < 0 {
+			at = len(out)
+			out = append(out, twin{cell: f.cell, subject: f.subject})
 		}
-		t := by[at]
+		t := &out[at]
 		if len(f.samples) >= enough {
 			t.all++
 			if p.behind() || p.ahead() {
@@ -145,12 +145,6 @@ func (s *figures) twins() []twin {
 				t.apart = append(t.apart, strings.TrimPrefix(f.where+": ", ": ")+f.measure+" "+fmt.Sprintf("%.2f", 1/p.ratio.Value))
 			}
 		}
-	}
-	var out []twin
-	for _, at := range slices.SortedFunc(maps.Keys(by), func(a, b string) int {
-		return slices.Compare(place(by[a].cell), place(by[b].cell))
-	}) {
-		out = append(out, *by[at])
 	}
 	return out
 }
