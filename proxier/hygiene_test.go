@@ -277,6 +277,41 @@ func sources(t *testing.T) (out []*source) {
 	return out
 }
 
+// topLevel is what the root of the repository may hold beside entries with a dot: its folders, its
+// pages, and what "make build" and "go build" leave there.
+var topLevel = []string{
+	"bench", "cmd", "deploy", "dns", "docs", "ebpf", "iptables", "ipvs", "proxier",
+	"ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "go.mod", "go.sum", "staticcheck.conf",
+	"bin", "fairway",
+}
+
+// strangers returns the names that do not belong there.
+func strangers(names []string) []string {
+	return slices.DeleteFunc(names, func(name string) bool {
+		return strings.HasPrefix(name, ".") || slices.Contains(topLevel, name) || strings.HasSuffix(name, ".test") || strings.HasSuffix(name, ".out")
+	})
+}
+
+func TestTopLevel(t *testing.T) {
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if len(names) < 10 {
+		t.Fatalf("found %q only", names)
+	}
+	if got := strangers(names); len(got) > 0 {
+		t.Errorf("the root of the repository has %q: folders belong below those that are there", got)
+	}
+	if got := strangers([]string{"dns", ".ci", "internal", "utils.go", "a.test"}); !slices.Equal(got, []string{"internal", "utils.go"}) {
+		t.Errorf("of made-up names, %q do not belong there", got)
+	}
+}
+
 func TestHygiene(t *testing.T) {
 	files := sources(t)
 	if len(files) < 20 {

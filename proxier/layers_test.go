@@ -111,7 +111,7 @@ var layers = []layer{
 	{why: "measurements and the suite are for tests", of: not(in("bench", "proxier/proxiertest")),
 		forbids: oursIn("bench", "proxier/proxiertest")},
 	{why: "the laboratory is for tests and the demo", of: not(in("bench", "proxier/proxiertest", "cmd")), forbids: oursIn("proxier/netlab")},
-	{why: "waiting with a deadline is for tests", of: not(in("internal/wait")), forbids: oursIn("internal/wait")},
+	{why: "waiting with a deadline is for tests", of: not(in("proxier/wait")), forbids: oursIn("proxier/wait")},
 	{why: "commands are the top", of: not(in("cmd")), forbids: oursIn("cmd")},
 }
 
@@ -230,7 +230,7 @@ func TestLayersCanFail(t *testing.T) {
 		{pkg{dir: "dns/cache", imports: m("dns/forward")}, "questions and directives"},
 		{pkg{dir: "cmd/fairway", imports: m("proxier/proxiertest")}, "suite"},
 		{pkg{dir: "iptables", imports: m("proxier/netlab")}, "laboratory"},
-		{pkg{dir: "proxier/health", imports: m("internal/wait")}, "waiting"},
+		{pkg{dir: "proxier/health", imports: m("proxier/wait")}, "waiting"},
 		{pkg{dir: "bench", imports: m("cmd/fairway")}, "top"},
 	}
 	broken := map[string]bool{}

@@ -19,9 +19,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fairway-lb/fairway/deploy/demo"
-	"github.com/fairway-lb/fairway/internal/wait"
 	"github.com/fairway-lb/fairway/proxier"
 	"github.com/fairway-lb/fairway/proxier/netlab"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 // TestMain lets the test binary be the program: what the tests start is this code, with the race

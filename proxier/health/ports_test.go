@@ -18,8 +18,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/fairway-lb/fairway/internal/wait"
 	"github.com/fairway-lb/fairway/proxier"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 // freePort returns a port that is free on the loopback addresses now.

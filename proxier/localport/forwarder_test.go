@@ -16,8 +16,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/fairway-lb/fairway/internal/wait"
 	"github.com/fairway-lb/fairway/proxier"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

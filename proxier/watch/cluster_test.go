@@ -23,7 +23,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/fairway-lb/fairway/bench/listwatch"
-	"github.com/fairway-lb/fairway/internal/wait"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 // An apiServer is a listwatch.Server that can be stopped and started on its address, refuse

@@ -11,8 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 
-	"github.com/fairway-lb/fairway/internal/wait"
 	"github.com/fairway-lb/fairway/proxier"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 func TestEvents(t *testing.T) {

@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/fairway-lb/fairway/internal/wait"
 	"github.com/fairway-lb/fairway/proxier"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 // logBuffer is a log that tests can read while it is written.

@@ -21,10 +21,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"pgregory.net/rapid"
 
-	"github.com/fairway-lb/fairway/internal/wait"
 	"github.com/fairway-lb/fairway/proxier"
 	"github.com/fairway-lb/fairway/proxier/names"
 	"github.com/fairway-lb/fairway/proxier/resolve"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 var _ names.Source = &Names{}
