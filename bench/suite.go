@@ -1,9 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,42 +14,52 @@ import (
 
 func allCommand() *cobra.Command {
 	var o suite.Options
-	var page string
-	var quick, rehearse bool
+	var results, page string
+	var quick, rehearse, again bool
 	cmd := &cobra.Command{
 		Use:   "all",
 		Short: "Measure everything, or with --quick the core, and write the report",
 		Long: `Measure everything, or with --quick the core, and write the report.
 
-What the directory of results has already is not measured again, so that an interrupted
-benchmark goes on where it was; --again starts anew.`,
+Until all of it is measured, samples are kept in .cache/bench/unfinished-*, so that an interrupted
+benchmark goes on where it was; --again starts anew. Then they take the place of the results.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			name := "full"
+			switch {
+			case quick:
+				o.Plan, name = suite.Quick, "quick"
+			case rehearse:
+				o.Plan, name = suite.Rehearsal, "rehearsal"
+			}
 			if o.Bin, err = peerbin.Build(cmd.Context(), peerbin.Proxy, peerbin.CoreDNS, peerbin.Fairway); err != nil {
 				return err
 			}
-			switch {
-			case quick:
-				o.Plan = suite.Quick
-			case rehearse:
-				o.Plan = suite.Rehearsal
+			o.Dir = filepath.Join(filepath.Dir(o.Bin), "bench", "unfinished-"+name)
+			if again {
+				if err := os.RemoveAll(o.Dir); err != nil {
+					return err
+				}
 			}
 			o.Progress = progress()
 			o.Command = "go run ./bench " + strings.Join(os.Args[1:], " ")
 			err = suite.Run(cmd.Context(), o)
 			fmt.Fprintln(os.Stderr)
-			if cmd.Context().Err() != nil {
+			if err != nil {
+				return fmt.Errorf("what is measured is kept in %s, the same command measures the rest: %w", o.Dir, err)
+			}
+			if err := suite.Publish(o.Dir, results); err != nil {
 				return err
 			}
-			return errors.Join(err, report(o.Dir, page)) // of what there is
+			return report(results, page)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&quick, "quick", false, "the core figures only, in under 10 minutes")
 	f.BoolVar(&rehearse, "rehearse", false, "everything as briefly as can be, in about 15 minutes: shows that it works, and little else")
 	cmd.MarkFlagsMutuallyExclusive("quick", "rehearse")
-	f.BoolVar(&o.Again, "again", false, "measure also what there are results of")
-	f.StringVar(&o.Dir, "results", "bench/results", "directory for the samples")
+	f.BoolVar(&again, "again", false, "measure also what an interrupted run has measured")
+	f.StringVar(&results, "results", "bench/results", "directory for the samples")
 	f.StringVar(&page, "report", "docs", "directory for the report")
 	return cmd
 }

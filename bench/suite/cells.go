@@ -123,7 +123,7 @@ func place(cell string) []int {
 			return []int{i, n, len(family)}
 		}
 	}
-	return []int{3}
+	return []int{3} // of another program
 }
 
 func inOrder(cells []string) []string {

@@ -55,7 +55,7 @@ func (f figure) value() float64 {
 // text is the value as a table has it.
 func (f figure) text() string {
 	if len(f.samples) == 0 {
-		return f.reason
+		return strings.NewReplacer("\n", " ", "|", "/").Replace(f.reason) // for a table
 	}
 	return number(f.value()) + f.note
 }

@@ -47,10 +47,9 @@ const (
 // Options say what to measure and where to keep it.
 type Options struct {
 	Plan    Plan
-	Dir     string // for the results
+	Dir     string // for the results; what it has already is not measured again
 	Bin     string // directory of the programs
 	Command string // how to repeat it
-	Again   bool   // measure also what Dir has already
 	// Progress is told in a few words what is being done.
 	Progress func(string)
 }
@@ -64,7 +63,7 @@ func Run(ctx context.Context, o Options) error {
 	m := machine.This(o.Bin)
 	var todo []cell
 	for _, c := range o.cells() {
-		if _, err := os.Stat(o.path(c)); err != nil || o.Again {
+		if _, err := os.Stat(o.path(c)); err != nil {
 			todo = append(todo, c)
 		}
 	}
@@ -131,6 +130,37 @@ func (c *clock) line(now time.Time) string {
 		left.Minutes(), c.ended+1, len(c.todo))
 }
 
+// Publish moves the results of one directory into another, in the place of all that it has.
+func Publish(from, to string) error {
+	old, err := filepath.Glob(filepath.Join(to, "*.json"))
+	if err != nil {
+		return err
+	}
+	for _, p := range old {
+		if len(place(cellOf(p))) == 3 { // else it is of another program
+			if err := os.Remove(p); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	fresh, err := filepath.Glob(filepath.Join(from, "*.json"))
+	if err != nil {
+		return err
+	}
+	for _, p := range fresh {
+		if err := os.Rename(p, filepath.Join(to, filepath.Base(p))); err != nil {
+			return err
+		}
+	}
+	return os.Remove(from)
+}
+
+// cellOf is the name of the cell of a file.
+func cellOf(path string) string { return strings.TrimSuffix(filepath.Base(path), ".json") }
+
 // save writes a file at once or not at all.
 func save(path string, f File) error {
 	var content any = f
@@ -153,7 +183,7 @@ func load(path string) (f File, err error) {
 	if err != nil {
 		return f, err
 	}
-	if strings.TrimSuffix(filepath.Base(path), ".json") == namesCell {
+	if cellOf(path) == namesCell {
 		f.Names = &dnsbench.Result{}
 		err = json.Unmarshal(b, f.Names)
 		f.Date, f.Command, f.Machine = f.Names.Date, f.Names.Command, f.Names.Machine
@@ -180,7 +210,7 @@ func Load(dir string) (map[string]File, error) {
 			return nil, err
 		}
 		if f.Data != nil || f.Scale != nil || f.Names != nil {
-			out[strings.TrimSuffix(filepath.Base(p), ".json")] = f
+			out[cellOf(p)] = f
 		}
 	}
 	if len(out) == 0 {

@@ -192,6 +192,19 @@ func TestRunResumes(t *testing.T) {
 	if err != nil || len(files) != len(o.cells()) {
 		t.Errorf("%d files, %v", len(files), err)
 	}
+	results := t.TempDir()
+	for _, name := range []string{"programming-3.json", "other.json"} {
+		if err := os.WriteFile(filepath.Join(results, name), []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Publish(o.Dir, results); err != nil {
+		t.Fatal(err)
+	}
+	published, err := filepath.Glob(filepath.Join(results, "*.json"))
+	if err != nil || len(published) != len(files)+1 || slices.Contains(published, filepath.Join(results, "programming-3.json")) {
+		t.Errorf("published: %v, %v", published, err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	o.Dir = t.TempDir()
