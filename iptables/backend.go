@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -269,6 +270,7 @@ func (f *family) fillNAT(ctx context.Context, want compiled, ch *proxier.Changes
 	if err := f.write(ctx, &f.nat, bare, ch); err != nil || len(pools) == 0 {
 		return err
 	}
+	debug.FreeOSMemory() // what made the table, before as much again is needed to write it
 	if err := f.kernel.rewrite(ctx, want.nat.Name, nil, pools); err != nil {
 		return err
 	}

@@ -188,8 +188,10 @@ func isDigits(s string) bool {
 
 // Args splits a rule into its arguments: at spaces, with double quotes and backslashes as
 // iptables-restore understands them. An unfinished quotation ends with the rule.
-func Args(rule string) []string {
-	var out []string
+func Args(rule string) []string { return AppendArgs(nil, rule) }
+
+// AppendArgs appends the arguments of a rule to out.
+func AppendArgs(out []string, rule string) []string {
 	if !strings.Contains(rule, `"`) { // as most
 		for arg := range strings.FieldsFuncSeq(rule, func(r rune) bool { return r == ' ' || r == '\t' }) {
 			out = append(out, arg)

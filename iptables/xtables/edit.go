@@ -15,28 +15,31 @@ type Edit struct {
 
 // A patch is an edit in bytes.
 type patch struct {
-	chain     string
-	was, want []byte // entries
-	count     int    // of those in want
-	place            // where was is
+	chain string
+	was   []byte   // entries
+	want  []string // rules; all of them encoded would take as much memory as the table
+	size  int      // bytes of their entries
+	place          // where was is
 }
 
 // grows returns by how many bytes the table grows.
-func (p patch) grows() int { return len(p.want) - len(p.was) }
+func (p patch) grows() int { return p.size - len(p.was) }
 
 // patches encodes edits. Their places are not known yet.
 func (l *layout) patches(edits []Edit) ([]patch, error) {
 	out := make([]patch, len(edits))
+	enc := encoder{layout: l}
 	for i, e := range edits {
-		p := patch{chain: e.Chain, count: len(e.Want)}
-		var err error
-		if p.was, err = l.encode(e.Was); err != nil {
+		was, err := enc.encode(e.Was)
+		if err != nil {
 			return nil, fmt.Errorf("chain %s: %w", e.Chain, err)
 		}
-		if p.want, err = l.encode(e.Want); err != nil {
+		was = bytes.Clone(was)
+		want, err := enc.encode(e.Want)
+		if err != nil {
 			return nil, fmt.Errorf("chain %s: %w", e.Chain, err)
 		}
-		out[i] = p
+		out[i] = patch{chain: e.Chain, was: was, want: e.Want, size: len(want)}
 	}
 	return out, nil
 }
@@ -77,7 +80,9 @@ func (t *table) edit(buf []byte, patches []patch) (*table, error) {
 	if err := out.point(s.jumps, patches); err != nil {
 		return nil, err
 	}
-	out.splice(buf, patches)
+	if err := out.splice(buf, patches); err != nil {
+		return nil, err
+	}
 	return &out, nil
 }
 
@@ -104,6 +109,9 @@ func (t *table) point(jumps []int, patches []patch) error {
 	}
 	// A chain begins where its first patched entry does, and that stays where it is.
 	offset := func(at uint32) (uint32, error) {
+		if int(at) >= len(t.entries) {
+			return 0, fmt.Errorf("offset %d is outside of the table", at)
+		}
 		n, _ := slices.BinarySearchFunc(patches, int(at), func(p patch, at int) int { return cmp.Compare(p.from, at) })
 		if n > 0 && int(at) < patches[n-1].to {
 			return 0, fmt.Errorf("offset %d is inside of chain %s", at, patches[n-1].chain)
@@ -133,17 +141,23 @@ func (t *table) point(jumps []int, patches []patch) error {
 
 // splice moves the entries to the start of buf, patched. What is copied never gets ahead of what
 // is still to be copied: that is what the room is for.
-func (t *table) splice(buf []byte, patches []patch) {
+func (t *table) splice(buf []byte, patches []patch) error {
 	n, at := 0, 0
 	put := func(b []byte) { n += copy(buf[n:], b) }
+	enc := encoder{layout: t.layout}
 	for _, p := range patches {
+		want, err := enc.encode(p.want)
+		if err != nil {
+			return err
+		}
 		put(t.entries[at:p.from])
-		put(p.want)
+		put(want)
 		at = p.to
-		t.count += p.count - p.n
+		t.count += len(p.want) - p.n
 	}
 	put(t.entries[at:])
 	t.entries = buf[:n]
+	return nil
 }
 
 // carry copies counters from those of a table before patches to those after. What is new starts at
@@ -156,7 +170,7 @@ func carry(old, into []byte, patches []patch) {
 	}
 	for _, p := range patches {
 		put(p.first - from)
-		from, to = from+p.n, to+p.count
+		from, to = from+p.n, to+len(p.want)
 	}
 	put(len(old)/counterSize - from)
 }

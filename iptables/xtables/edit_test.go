@@ -79,7 +79,7 @@ func (b blueprint) assemble(t interface{ Fatal(...any) }) (out *table, ids []int
 
 func (b blueprint) entry(t interface{ Fatal(...any) }, r rule, at int, starts map[string]int) []byte {
 	if r.text != "" {
-		e, err := b.encode([]string{r.text})
+		e, err := (&encoder{layout: b.layout}).encode([]string{r.text})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -281,6 +281,7 @@ func TestEditRefuses(t *testing.T) {
 		"no target":             {edits: []Edit{edit}, spoil: func(t *table) { order.PutUint16(t.entries[t.target:], 8) }, want: "target at 8"},
 		"size of a target":      {edits: []Edit{edit}, spoil: func(t *table) { order.PutUint16(t.entries[t.header:], 8) }, want: "target of 8 bytes"},
 		"jump into a chain":     {edits: []Edit{edit}, spoil: func(t *table) { order.PutUint32(t.entries[t.header+extHeader:], uint32(jumpInto(t))) }, want: "inside of chain KUBE-SVC-A"},
+		"jump into nowhere":     {edits: []Edit{edit}, spoil: func(t *table) { order.PutUint32(t.entries[t.header+extHeader:], 1<<31-5) }, want: "offset 2147483643 is outside of the table"},
 		"hook inside a chain":   {edits: []Edit{edit}, spoil: func(t *table) { t.hook[0] = uint32(jumpInto(t)) }, want: "inside of chain KUBE-SVC-A"},
 		"no return":             {edits: []Edit{edit}, spoil: func(t *table) { at("ZZZ", 2*ipv4.header+standardSize+extHeader)(t)[0] = 1 }, want: "does not end with a return"},
 		"chain of two places":   {edits: []Edit{edit}, spoil: func(t *table) { copy(at("ZZZ", 0)(t), "KUBE-SVC-A") }, want: "occurs twice"},

@@ -10,29 +10,28 @@ import (
 	"github.com/fairway-lb/fairway/iptables/restore"
 )
 
-// encode returns the entries for rules as iptables-save prints them, with the bytes that
-// iptables-restore would have written and the kernel would show.
-func (l *layout) encode(rules []string) ([]byte, error) {
-	out := make([]byte, 0, len(rules)*typicalSize)
-	e := encoder{layout: l, entry: make([]byte, 0, 2*typicalSize)}
-	for _, rule := range rules {
-		e.entry = append(e.entry[:0], make([]byte, l.header)...)
-		if err := e.rule(restore.Args(rule)); err != nil {
-			return nil, fmt.Errorf("rule %q: %w", rule, err)
-		}
-		out = append(out, e.entry...)
-	}
-	return out, nil
-}
-
-// typicalSize is what an IPv4 entry without affinity takes, in bytes, or a little more.
-const typicalSize = 256
-
-// An encoder makes one entry.
+// An encoder makes entries, one after the other. What it needs for one it uses again for the next.
 type encoder struct {
 	*layout
 	entry []byte
 	args  []string // those left
+	all   []string
+	out   []byte
+}
+
+// encode returns the entries for rules as iptables-save prints them, with the bytes that
+// iptables-restore would have written and the kernel would show. They are good until the next call.
+func (e *encoder) encode(rules []string) ([]byte, error) {
+	e.out = e.out[:0]
+	for _, rule := range rules {
+		e.entry = append(e.entry[:0], make([]byte, e.header)...)
+		e.all = restore.AppendArgs(e.all[:0], rule)
+		if err := e.rule(e.all); err != nil {
+			return nil, fmt.Errorf("rule %q: %w", rule, err)
+		}
+		e.out = append(e.out, e.entry...)
+	}
+	return e.out, nil
 }
 
 // next takes an argument; it is empty after the last one.
