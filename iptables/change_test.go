@@ -223,6 +223,8 @@ func TestFill(t *testing.T) {
 				}
 				return nil
 			}}
+			var notes []string
+			o.Note = func(reason error) { notes = append(notes, reason.Error()) }
 			s := example()
 			b := newBackend(t, o)
 			if ch := mustApply(t, b, s); ch.Updated > 0 || ch.Removed > 0 {
@@ -234,6 +236,9 @@ func TestFill(t *testing.T) {
 			}
 			if diff := cmp.Diff(want, wrote); diff != "" {
 				t.Errorf("operations (-want +got):\n%s", diff)
+			}
+			if !works != slices.Equal(notes, []string{"rewrite ip nat: no"}) {
+				t.Errorf("notes %q", notes)
 			}
 			b.Invalidate()
 			if ch := mustApply(t, b, s); !ch.IsZero() {

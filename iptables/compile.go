@@ -30,6 +30,9 @@ type Options struct {
 	// Intercept is for tests: it is called before every operation on the kernel, and an error
 	// that it returns takes the operation's place.
 	Intercept func(op, object string) error
+	// Note, if not nil, is told why iptables-restore wrote what usually takes no program. That is
+	// slower, and no failure. It is called by Apply.
+	Note func(reason error)
 
 	// hairpinList tests for hairpin connections endpoint by endpoint, for kernels without xt_bpf.
 	hairpinList bool

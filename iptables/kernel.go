@@ -17,6 +17,7 @@ import (
 type kernel struct {
 	tool      restore.Tool
 	intercept func(op, object string) error
+	note      func(reason error)
 	// misses is how often, in a row, rewrite had to leave it to the tool since the tables were read.
 	misses int
 }
@@ -34,7 +35,7 @@ func newKernel(o Options, variant string, v6 bool) (*kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find iptables (%s): %w", variant, err)
 	}
-	return &kernel{tool: tool, intercept: o.Intercept}, nil
+	return &kernel{tool: tool, intercept: o.Intercept, note: o.Note}, nil
 }
 
 // family is the word for the address family that nft(8) uses.
@@ -96,6 +97,9 @@ func (k *kernel) rewrite(ctx context.Context, table string, was map[string]resto
 		}
 		if !errors.Is(err, xtables.ErrBusy) {
 			k.misses++
+		}
+		if k.note != nil {
+			k.note(err)
 		}
 	}
 	return k.write(ctx, table, scriptOf(table, chains, nil, nil, nil))

@@ -114,6 +114,7 @@ func newProxy(s settings, log *slog.Logger) (*proxy, error) {
 	if p.admin, err = admin.Listen(s.adminSocket, p.status); err != nil {
 		return nil, err
 	}
+	s.iptables.Note = func(reason error) { log.Info("iptables-restore had to write a table", "reason", reason) }
 	if p.backend, err = newBackend(s); err != nil {
 		p.admin.Close()
 		return nil, err
