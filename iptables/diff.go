@@ -138,7 +138,9 @@ func scriptOf(table string, write []restore.Chain, gone []string, drop, add []ju
 		b = append(b, '\n')
 	}
 	line("*" + table)
-	for _, c := range write {
+	// Backwards, as iptables-nft-restore keeps chains in a list by name and looks for a place from
+	// its head: 100,000 declarations by name take it 40 s, backwards 6.
+	for _, c := range slices.Backward(write) {
 		b = append(append(append(b, ':'), c.Name...), " - [0:0]\n"...)
 	}
 	for _, j := range drop {
