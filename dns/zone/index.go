@@ -33,8 +33,9 @@ type key struct {
 
 // An entry is one Service and what is packed for it.
 type entry struct {
-	key *key
-	svc *names.Service
+	name []byte // of key; to look at key as well would be one cache miss more for each query
+	key  *key
+	svc  *names.Service
 	// v4 and v6 are the address records of the Service's own name, with the question as owner.
 	// Addresses occur once.
 	v4, v6 []byte
@@ -61,7 +62,7 @@ const (
 func find(t *table[*entry], name []byte) *entry {
 	hash := hashOf(name)
 	for _, it := range t.find(hash) {
-		if bytes.Equal(it.value.key.name, name) {
+		if bytes.Equal(it.value.name, name) {
 			return it.value
 		}
 	}
@@ -85,7 +86,7 @@ func (z *Zone) newEntry(k *key, s *names.Service, imported bool) *entry {
 		bare := *s
 		bare.Slices, s = nil, &bare
 	}
-	e := &entry{key: k, svc: s, pods: z.directive.EndpointPodNames, imported: imported}
+	e := &entry{name: k.name, key: k, svc: s, pods: z.directive.EndpointPodNames, imported: imported}
 	e.sortRefs()
 	switch s.Kind {
 	case names.ClusterIP:
