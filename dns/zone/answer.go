@@ -200,16 +200,15 @@ func (c *call) pod() (int, outcome) {
 // service answers a name of a Service, and those below it.
 func (c *call) service(e *entry) (int, outcome) {
 	q, rest := c.q, c.skip-3
-	s := e.svc
 	switch {
-	case s.Kind == names.Missing:
+	case e.kind == names.Missing:
 		return c.missing()
-	case s.Kind == names.ExternalName:
-		if rest > 0 || !leadsAway(s.External) {
+	case e.kind == names.ExternalName:
+		if rest > 0 || !leadsAway(e.svc.External) {
 			return c.missing()
 		}
-		return c.external(s.External)
-	case s.Kind == names.ClusterIP && c.z.directive.IgnoreEmpty && len(e.addrs) == 0:
+		return c.external(e.svc.External)
+	case e.kind == names.ClusterIP && c.z.directive.IgnoreEmpty && len(e.addrs) == 0:
 		return c.missing()
 	}
 	switch {
@@ -225,7 +224,7 @@ func (c *call) service(e *entry) (int, outcome) {
 	default:
 		return c.zonal(e, rest)
 	}
-	if s.Kind == names.Headless {
+	if e.kind == names.Headless {
 		return c.headless(e, false)
 	}
 	return c.clusterIP(e)
@@ -252,6 +251,9 @@ var portless = []names.Port{{Number: names.NoPort}}
 
 // ports returns how many ports of a list are asked for.
 func (f *filter) ports(list []names.Port) (n int) {
+	if f.port == nil && f.protocol == nil {
+		return len(list)
+	}
 	for i := range list {
 		if f.match(&list[i]) {
 			n++
@@ -269,7 +271,7 @@ func portsOf(s *names.Slice) []names.Port {
 
 // clusterIP answers with the addresses of the Service itself.
 func (c *call) clusterIP(e *entry) (int, outcome) {
-	ports := e.svc.Ports
+	ports := e.ports
 	if len(ports) == 0 && !c.apex.cluster { // an import without ports is no name, for CoreDNS
 		ports = portless
 	}

@@ -33,12 +33,17 @@ type key struct {
 
 // An entry is one Service and what is packed for it.
 type entry struct {
-	name []byte // of key, which is one cache miss further away
-	key  *key
-	svc  *names.Service
+	// What most queries read stands first, with copies of what would be a cache miss further away:
+	// name of key, kind and ports of svc.
+	name  []byte
+	kind  names.Kind
+	ports []names.Port
 	// v4 and v6 are the address records of the Service's own name, with the question as owner.
 	// Addresses occur once.
 	v4, v6 []byte
+
+	key *key
+	svc *names.Service
 	// order has every address of svc.Slices, sorted by the label of the endpoint and then by
 	// cluster: those of one name stand together, and equal addresses of them.
 	order []ref
@@ -86,7 +91,7 @@ func (z *Zone) newEntry(k *key, s *names.Service, imported bool) *entry {
 		bare := *s
 		bare.Slices, s = nil, &bare
 	}
-	e := &entry{key: k, svc: s, pods: z.directive.EndpointPodNames, imported: imported}
+	e := &entry{kind: s.Kind, ports: s.Ports, key: k, svc: s, pods: z.directive.EndpointPodNames, imported: imported}
 	e.sortRefs()
 	switch s.Kind {
 	case names.ClusterIP:
