@@ -222,11 +222,7 @@ func (f *family) commit(ctx context.Context, in input, ch *proxier.Changes) erro
 		return err
 	}
 	f.deny = between
-	writeNAT := f.writeNAT
-	if len(f.nat.chains) == 0 && f.kernel.rewrites() {
-		writeNAT = f.fillNAT
-	}
-	if err := writeNAT(ctx, want, ch); err != nil {
+	if err := f.writeNAT(ctx, want, ch); err != nil {
 		return err
 	}
 	if err := f.write(ctx, &f.filter, want.filter(want.deny), ch); err != nil {
@@ -249,10 +245,13 @@ func (f *family) write(ctx context.Context, have *state, want restore.Table, ch 
 }
 
 func (f *family) writeNAT(ctx context.Context, want compiled, ch *proxier.Changes) error {
+	if len(f.nat.chains) == 0 && f.kernel.rewrites() {
+		return f.fillNAT(ctx, want, ch)
+	}
 	return f.write(ctx, &f.nat, want.nat, ch)
 }
 
-// fillNAT does the same where there is nothing of ours yet, in two steps: all but the rules of pools,
+// fillNAT is writeNAT where there is nothing of ours yet, in two steps: all but the rules of pools,
 // then those, which need no program. It takes three quarters of the time. In between, what no pool
 // takes is not translated, as before.
 func (f *family) fillNAT(ctx context.Context, want compiled, ch *proxier.Changes) error {

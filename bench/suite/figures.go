@@ -138,7 +138,7 @@ func (s *figures) direct(f figure) (figure, bool) {
 }
 
 func (s *figures) addNames(cell string, r dnsbench.Result) {
-	title := func(subject string) string { return dnsbench.Title(subject) }
+	title := dnsbench.Title
 	for _, mix := range r.Mixes() {
 		for _, m := range dnsbench.Measures {
 			for _, subject := range r.Names() {
