@@ -68,7 +68,7 @@ fuzz: ## run each fuzz target for FUZZTIME (default 10m)
 dns-hostile: ## 10 million malformed datagrams and 100,000 hostile TCP connections against the resolver's listeners (minutes)
 	HOSTILE=full $(GO) test -v -count 1 -timeout 60m -run Hostile ./dns/serve
 
-bench: ## measure everything beside its peers, write docs/benchmarks.md (root, over an hour; goes on where it was)
+bench: ## measure everything beside its peers, write docs/benchmarks.md (root, about an hour; goes on where it was)
 	$(call install,$(TOOLS))
 	$(GO) run ./bench all
 

@@ -26,10 +26,8 @@ type Churn struct {
 	Changes int `json:"changes"`
 	// Lag is from the last change until packets follow it.
 	Lag time.Duration `json:"lag_ns"`
-	// CPU is user and system time of the proxy and its tools, of all changes together, and Cost
-	// is the same by kind, and system calls.
-	CPU  time.Duration `json:"cpu_ns"`
-	Cost *process.Cost `json:"cost,omitempty"`
+	// Cost is of the proxy and its tools, for all changes together.
+	Cost process.Cost `json:"cost"`
 	// Calls are the connections that were made meanwhile, to Services that stay as they are and,
 	// each third, to one that changes, of whose endpoints all that are ready answer.
 	Calls   int           `json:"calls"`
@@ -114,11 +112,12 @@ func (t *trial) churning(ctx context.Context, changing func() int, changes func(
 	if !sleep(ctx, pause) { // what follows a change counts, too
 		return nil, ctx.Err()
 	}
-	c.Cost, err = t.since(before)
-	if err == nil {
-		c.CPU = c.Cost.CPU()
+	cost, err := t.since(before)
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	c.Cost = *cost
+	return c, nil
 }
 
 // traffic connects to the two Services that stay as they are, and to changing ones, until stop.

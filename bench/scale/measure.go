@@ -64,8 +64,7 @@ type Sample struct {
 	// FirstSync is from the start of the process until Services all over the range worked. After
 	// it every Service was tried, and worked.
 	FirstSync time.Duration   `json:"first_sync_ns"`
-	Changes   []time.Duration `json:"changes_ns"`    // from the API server's event until packets follow
-	ChangeCPU time.Duration   `json:"change_cpu_ns"` // of the proxy and its tools, mean of the changes
+	Changes   []time.Duration `json:"changes_ns"` // from the API server's event until packets follow
 	// Rolling and Churn are made in the first run only.
 	Rolling *Churn `json:"rolling,omitempty"`
 	Churn   *Churn `json:"churn,omitempty"`
@@ -260,11 +259,8 @@ func (t *trial) changes(ctx context.Context) error {
 	if len(t.sample.Changes) == 0 || !sleep(ctx, pause) { // what follows a change counts, too
 		return ctx.Err()
 	}
-	if t.sample.ChangesCost, err = t.since(before); err != nil {
-		return err
-	}
-	t.sample.ChangeCPU = t.sample.ChangesCost.CPU() / time.Duration(len(t.sample.Changes))
-	return nil
+	t.sample.ChangesCost, err = t.since(before)
+	return err
 }
 
 // sleep returns false if ctx was done first.

@@ -88,7 +88,7 @@ func (r Result) churnTable(b *strings.Builder) {
 				continue
 			}
 			s.lag = append(s.lag, c.Lag.Seconds())
-			s.cpu = append(s.cpu, c.CPU.Seconds()/float64(c.Changes))
+			s.cpu = append(s.cpu, c.Cost.CPU().Seconds()/float64(c.Changes))
 			s.longest = append(s.longest, c.Longest.Seconds())
 			s.calls, s.failed = s.calls+c.Calls, s.failed+c.Failed
 		}
@@ -161,8 +161,8 @@ func (r Result) rows() []row {
 			if x.FirstSync > 0 {
 				w.first = append(w.first, x.FirstSync.Seconds())
 			}
-			if x.ChangeCPU > 0 {
-				w.changeCPU = append(w.changeCPU, x.ChangeCPU.Seconds())
+			if x.ChangesCost != nil {
+				w.changeCPU = append(w.changeCPU, x.ChangesCost.CPU().Seconds()/float64(len(x.Changes)))
 			}
 			for _, d := range x.Changes {
 				w.change = append(w.change, d.Seconds())

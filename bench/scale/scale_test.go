@@ -23,8 +23,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestMarkdown(t *testing.T) {
 	ms := time.Millisecond
 	r := Result{Options: Options{Services: 10, Endpoints: 5, Limit: time.Minute}, Samples: []Sample{
-		{Subject: "fairway iptables-nft", FirstSync: 100 * ms, Changes: []time.Duration{3 * ms, 1 * ms, 2 * ms}, ChangeCPU: 40 * ms, RSS: 10e6, HWM: 20e6},
-		{Subject: "kube-proxy iptables-nft", FirstSync: 1000 * ms, Changes: []time.Duration{20 * ms}, ChangeCPU: 80 * ms, RSS: 40e6, HWM: 40e6},
+		{Subject: "fairway iptables-nft", FirstSync: 100 * ms, Changes: []time.Duration{3 * ms, 1 * ms, 2 * ms}, ChangesCost: &process.Cost{System: 120 * ms}, RSS: 10e6, HWM: 20e6},
+		{Subject: "kube-proxy iptables-nft", FirstSync: 1000 * ms, Changes: []time.Duration{20 * ms}, ChangesCost: &process.Cost{System: 80 * ms}, RSS: 40e6, HWM: 40e6},
 		{Subject: "fairway iptables-legacy", FirstSync: 6000 * ms, RSS: 10e6, HWM: 20e6},
 		{Subject: "kube-proxy iptables-legacy", Over: firstSync, RSS: 20e6, HWM: 20e6},
 		{Subject: "kube-proxy nftables", Over: firstSync, Known: &Known{5, time.Second}},
@@ -61,16 +61,16 @@ func TestRun(t *testing.T) {
 	}
 	slices.Reverse(samples) // known ones come first
 	s := samples[0]
-	if s.Over != "" || s.FirstSync <= 0 || len(s.Changes) != 1 || s.Changes[0] <= 0 || s.RSS <= 0 || s.HWM < s.RSS || s.ChangeCPU <= 0 || s.CPU <= 0 {
+	if s.Over != "" || s.FirstSync <= 0 || len(s.Changes) != 1 || s.Changes[0] <= 0 || s.RSS <= 0 || s.HWM < s.RSS || s.ChangesCost == nil || s.ChangesCost.CPU() <= 0 || s.CPU <= 0 {
 		t.Errorf("got %+v", s)
 	}
 	if r := s.Rolling; r == nil || r.Changes != rollingSteps || r.Lag <= 0 || r.Calls == 0 || r.Failed == r.Calls {
 		t.Errorf("rolling update: %+v", r)
 	}
-	if c := s.Churn; c == nil || c.Changes < 2 || c.Lag <= 0 || c.CPU <= 0 || c.Longest <= 0 {
+	if c := s.Churn; c == nil || c.Changes < 2 || c.Lag <= 0 || c.Cost.CPU() <= 0 || c.Longest <= 0 {
 		t.Errorf("churn: %+v", c)
 	}
-	for name, c := range map[string]*process.Cost{"sync": s.SyncCost, "changes": s.ChangesCost, "rolling": s.Rolling.Cost, "churn": s.Churn.Cost} {
+	for name, c := range map[string]*process.Cost{"sync": s.SyncCost, "changes": s.ChangesCost, "rolling": &s.Rolling.Cost, "churn": &s.Churn.Cost} {
 		if c == nil || c.User <= 0 || c.System < 0 || c.CPU() > s.CPU || (c.Calls > 0) != (s.NoCalls == "") {
 			t.Errorf("cost of %s: %+v, %s", name, c, s.NoCalls)
 		}

@@ -53,11 +53,11 @@ var programmingMeasures = []programmed{
 		}
 		return []float64{stats.Quantile(all, 0.99)}
 	}},
-	{name: changeCPU, typical: true, of: ofChange(func(c process.Cost) float64 { return milli(c.User + c.System) })},
+	{name: changeCPU, typical: true, of: ofChange(func(c process.Cost) float64 { return milli(c.CPU()) })},
 	{name: "CPU of a change, user, ms", of: ofChange(func(c process.Cost) float64 { return milli(c.User) })},
 	{name: "CPU of a change, kernel, ms", of: ofChange(func(c process.Cost) float64 { return milli(c.System) })},
 	{name: "system calls of a change", calls: true, typical: true, of: ofChange(func(c process.Cost) float64 { return float64(c.Calls) })},
-	{name: "first sync: CPU, s", typical: true, of: ofSync(func(c process.Cost) float64 { return (c.User + c.System).Seconds() })},
+	{name: "first sync: CPU, s", typical: true, of: ofSync(func(c process.Cost) float64 { return c.CPU().Seconds() })},
 	{name: "first sync: CPU, kernel, s", of: ofSync(func(c process.Cost) float64 { return c.System.Seconds() })},
 	{name: "first sync: system calls", calls: true, of: ofSync(func(c process.Cost) float64 { return float64(c.Calls) })},
 	{name: "rules", of: func(s scale.Sample) []float64 {
@@ -88,13 +88,7 @@ func rolling(s scale.Sample) *scale.Churn { return s.Rolling }
 func churn(s scale.Sample) *scale.Churn   { return s.Churn }
 
 // perChange is CPU time.
-func perChange(c scale.Churn) float64 {
-	cpu := c.CPU
-	if c.Cost != nil {
-		cpu = c.Cost.User + c.Cost.System // which is more exact
-	}
-	return milli(cpu) / float64(max(1, c.Changes))
-}
+func perChange(c scale.Churn) float64 { return milli(c.Cost.CPU()) / float64(max(1, c.Changes)) }
 
 // ofChange is a cost of one of the single changes.
 func ofChange(of func(process.Cost) float64) func(scale.Sample) []float64 {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairway-lb/fairway/bench/datapath"
+	"github.com/fairway-lb/fairway/bench/process"
 	"github.com/fairway-lb/fairway/bench/scale"
 	"github.com/fairway-lb/fairway/bench/stage"
 )
@@ -52,7 +53,7 @@ func made(seed uint64, slow map[string]float64) map[string]File {
 			for range 5 {
 				x.Changes = append(x.Changes, time.Duration(noisy(1e7*times)))
 			}
-			x.Churn = &scale.Churn{Changes: 100, Lag: time.Second, CPU: time.Second, Calls: 10, Longest: time.Second}
+			x.Churn = &scale.Churn{Changes: 100, Lag: time.Second, Cost: process.Cost{User: time.Second}, Calls: 10, Longest: time.Second}
 			programming.Samples = append(programming.Samples, x)
 		}
 	}
