@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/vishvananda/netlink/nl"
@@ -46,12 +47,34 @@ func programmed() (*Rules, error) {
 		r.Unit = legacyUnit
 		return r, nil
 	}
-	r.Unit = nftUnit
-	if err := r.addNFT(); err != nil {
+	if err := undisturbed(func() error {
+		n := *r
+		err := n.addNFT()
+		if err == nil {
+			*r = n
+		}
+		return err
+	}); err != nil {
 		return nil, fmt.Errorf("rules of nftables: %w", err)
 	}
+	r.Unit = nftUnit
 	return r, nil
 }
+
+// undisturbed calls count until no change of the rules came between: a dump that was interrupted
+// is worth nothing, and neither is a set that went before it was read.
+func undisturbed(count func() error) error {
+	for deadline := time.Now().Add(maxCounting); ; time.Sleep(10 * time.Millisecond) {
+		err := count()
+		disturbed := errors.Is(err, nl.ErrDumpInterrupted) || errors.Is(err, unix.EINTR) || errors.Is(err, unix.ENOENT)
+		if !disturbed || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// maxCounting is how long counting is begun anew when rules change meanwhile.
+const maxCounting = 30 * time.Second
 
 // addLegacy adds the tables of iptables-legacy. A table is there once somebody used it.
 func (r *Rules) addLegacy() error {

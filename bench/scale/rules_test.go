@@ -1,12 +1,16 @@
 package scale
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairway-lb/fairway/proxier/netlab"
 )
@@ -58,4 +62,31 @@ func TestProgrammed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Counting begins anew when another changes the rules meanwhile, and gives up on anything else.
+func TestUndisturbed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		other := errors.New("other")
+		for name, tt := range map[string]struct {
+			errs []error // of one call after the other, the last one for good
+			want error
+			max  int
+		}{
+			"once":        {[]error{nil}, nil, 1},
+			"interrupted": {[]error{nl.ErrDumpInterrupted, unix.EINTR, unix.ENOENT, nil}, nil, 4},
+			"joined":      {[]error{errors.Join(nil, nl.ErrDumpInterrupted), nil}, nil, 2},
+			"other":       {[]error{nl.ErrDumpInterrupted, other, nil}, other, 2},
+			"for good":    {[]error{nl.ErrDumpInterrupted}, nl.ErrDumpInterrupted, 1 << 20},
+		} {
+			calls := 0
+			err := undisturbed(func() error {
+				calls++
+				return tt.errs[min(calls, len(tt.errs))-1]
+			})
+			if !errors.Is(err, tt.want) || calls > tt.max || calls < len(tt.errs) && tt.want == nil {
+				t.Errorf("%s: got %v after %d calls, want %v", name, err, calls, tt.want)
+			}
+		}
+	})
 }
