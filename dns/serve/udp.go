@@ -84,18 +84,26 @@ func (w *worker) run() {
 		w.overflow.Store(w.sock.overflowed())
 		w.sock.release()
 	}()
+	w.drain(w.sock.out) // what came before it was detached
 	var n int
 	var e syscall.Errno
 	read := func(uintptr) bool {
-		n, e = w.sock.recv(w.in[:])
+		n, e = recv(w.sock.fd, w.in[:])
 		return e != unix.EAGAIN
 	}
 	for w.sock.raw.Read(read) == nil {
 		w.received(n, e)
 	}
-	// Told to stop: what is queued is the rest.
-	for e = 0; e != unix.EAGAIN; {
-		n, e = w.sock.recv(w.in[:])
+	w.drain(w.sock.fd) // told to stop: what is queued is the rest
+}
+
+// drain serves what is queued in a socket.
+func (w *worker) drain(fd int) {
+	for {
+		n, e := recv(fd, w.in[:])
+		if e == unix.EAGAIN {
+			return
+		}
 		w.received(n, e)
 	}
 }
@@ -113,7 +121,7 @@ func (w *worker) received(n int, e syscall.Errno) {
 
 // stop makes run return once the queue is empty.
 func (w *worker) stop() {
-	w.sock.detach()
+	_ = w.sock.detach(w.sock.fd) // else too many are told to come here, and lost
 	_ = w.sock.file.SetReadDeadline(time.Unix(1, 0))
 }
 

@@ -172,6 +172,57 @@ func TestReplace(t *testing.T) {
 	}
 }
 
+// TestSendingSocketLosesNothing: what the kernel gave to the socket that sends, in the moment before
+// nobody could reach it, is answered.
+func TestSendingSocketLosesNothing(t *testing.T) {
+	for name, addr := range map[string]netip.AddrPort{"one address": loopback, "wildcard": {}} {
+		t.Run(name, func(t *testing.T) {
+			l, err := Listen(addr, Options{Workers: 1, Slow: slowly(nil)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer shut(t, l)
+			s := l.udp[0].sock
+			if s.out == s.fd {
+				t.Fatal("one socket receives and sends")
+			}
+			if err := unix.Close(s.out); err != nil {
+				t.Fatal(err)
+			}
+			if s.out, err = s.open(); err != nil { // as Listen did, up to detach
+				t.Fatal(err)
+			}
+			var asked []net.Conn
+			for queued := false; !queued; queued = readable(t, s.out) {
+				c := dial(t, "udp", netip.AddrPortFrom(loopback.Addr(), l.Addr().Port()))
+				if _, err := c.Write(query(t, 3, "www.example.", dnswire.TypeA)); err != nil {
+					t.Fatal(err)
+				}
+				asked = append(asked, c)
+			}
+			if err := s.detach(s.out); err != nil {
+				t.Fatal(err)
+			}
+			l.Start()
+			for _, c := range asked {
+				if m, err := receive(c); err != nil || m.Id != 3 {
+					t.Errorf("%v, %v", m, err)
+				}
+			}
+		})
+	}
+}
+
+// readable reports whether something is queued in a socket.
+func readable(t *testing.T, fd int) bool {
+	t.Helper()
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n > 0
+}
+
 // TestCloseAnswers: what the kernel has accepted is answered before the socket is closed, and so
 // is what is in work.
 func TestCloseAnswers(t *testing.T) {
