@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/fairway-lb/fairway/dns/wire"
@@ -169,9 +170,21 @@ func Listen(addr netip.AddrPort, o Options) (*Listener, error) {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	if err := l.bind(addr); err != nil {
 		l.cancel()
-		return nil, fmt.Errorf("listen on %v: %w", addr, err)
+		return nil, bindError(addr, err)
 	}
 	return l, nil
+}
+
+// bindError says which address could not be had as a configuration names it, and what helps.
+func bindError(addr netip.AddrPort, err error) error {
+	at := addr.String()
+	if !addr.Addr().IsValid() {
+		at = fmt.Sprintf(":%d", addr.Port())
+	}
+	if errors.Is(err, syscall.EACCES) {
+		return fmt.Errorf("listen on %s: %w (a port this low needs the capability CAP_NET_BIND_SERVICE, or root)", at, err)
+	}
+	return fmt.Errorf("listen on %s: %w", at, err)
 }
 
 // bind binds UDP first: fewer ports are taken there. With port 0 another is tried if TCP's is not
