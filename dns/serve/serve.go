@@ -214,6 +214,9 @@ func (l *Listener) bindOnce(addr netip.AddrPort) (err error) {
 		l.addr = s.addr
 		l.udp = append(l.udp, newWorker(s, &l.o, l.ctx, i))
 	}
+	for _, w := range l.udp {
+		w.sock.divide()
+	}
 	if l.tcp, err = bindTCP(l.addr, &l.o, l.ctx); err != nil {
 		return fmt.Errorf("tcp: %w", err)
 	}

@@ -59,7 +59,7 @@ func (s *socket) overflowed() uint64 {
 	return uint64(info[drops])
 }
 
-// bindUDP makes a socket of an address, with SO_REUSEPORT.
+// bindUDP makes a socket of an address, with SO_REUSEPORT. It sends with what receives until divide.
 func bindUDP(addr netip.AddrPort) (*socket, error) {
 	if !addr.Addr().IsValid() {
 		s, err := bindUDP(netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port()))
@@ -79,14 +79,21 @@ func bindUDP(addr netip.AddrPort) (*socket, error) {
 		s.release()
 		return nil, err
 	}
-	if out, err := s.open(); err == nil {
-		if s.detach(out) == nil {
-			s.out = out
-		} else {
-			unix.Close(out)
-		}
-	}
 	return s, nil
+}
+
+// divide opens the socket that sends. It is for when all that receive on the port are bound: one
+// that is bound after another has left the group begins a group of its own, and gets everything.
+func (s *socket) divide() {
+	out, err := s.open()
+	if err != nil {
+		return
+	}
+	if s.detach(out) != nil {
+		unix.Close(out)
+		return
+	}
+	s.out = out
 }
 
 // open makes a socket that is bound to the address, and has the port in it if there was none.
@@ -111,8 +118,16 @@ const receiveBuffer = 2 << 20
 
 func (s *socket) setup(fd int) error {
 	set := func(level, name, value int) error { return unix.SetsockoptInt(fd, level, name, value) }
-	if err := set(unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-		return os.NewSyscallError("SO_REUSEPORT", err)
+	share := func() error {
+		return os.NewSyscallError("SO_REUSEPORT", set(unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+	}
+	// A socket for which the kernel chooses the port is shared only afterwards: else the choice may
+	// fall on a port that another process of the same user shares.
+	choose := s.addr.Port() == 0
+	if !choose {
+		if err := share(); err != nil {
+			return err
+		}
 	}
 	if s.pktinf {
 		var err error
@@ -142,6 +157,11 @@ func (s *socket) setup(fd int) error {
 	}
 	if err := unix.Bind(fd, sa); err != nil {
 		return os.NewSyscallError("bind", err)
+	}
+	if choose {
+		if err := share(); err != nil {
+			return err
+		}
 	}
 	if sa, err = unix.Getsockname(fd); err != nil {
 		return os.NewSyscallError("getsockname", err)

@@ -31,6 +31,7 @@ func bench(t testing.TB, o Options) *worker {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.divide()
 	t.Cleanup(s.release)
 	sink, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(loopback))
 	if err != nil {
@@ -213,14 +214,59 @@ func TestSendingSocketLosesNothing(t *testing.T) {
 	}
 }
 
+// TestChosenPort: a port that the kernel chooses is nobody else's.
+func TestChosenPort(t *testing.T) {
+	taken := map[uint16]bool{}
+	for range 1000 { // of 28,000 ports: a choice among those in use would fall on one of them
+		s, err := bindUDP(loopback)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.release()
+		if taken[s.addr.Port()] {
+			t.Fatalf("port %d was chosen twice", s.addr.Port())
+		}
+		taken[s.addr.Port()] = true
+	}
+}
+
+// TestSpread: the kernel spreads clients over all sockets, also over those of a listener that was
+// bound beside another.
+func TestSpread(t *testing.T) {
+	for name, addr := range map[string]netip.AddrPort{"one address": loopback, "wildcard": {}} {
+		t.Run(name, func(t *testing.T) {
+			for range 3 {
+				l, err := Listen(addr, Options{Workers: 6, Slow: slowly(nil)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer shut(t, l)
+				addr = l.Addr()
+				until(t, "every socket is asked", func() bool {
+					c := dial(t, "udp", addr)
+					defer c.Close()
+					if _, err := c.Write([]byte("x")); err != nil {
+						t.Fatal(err)
+					}
+					return !slices.ContainsFunc(l.udp, func(w *worker) bool { return !readable(t, w.sock.fd) })
+				})
+			}
+		})
+	}
+}
+
 // readable reports whether something is queued in a socket.
 func readable(t *testing.T, fd int) bool {
 	t.Helper()
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-	if err != nil {
-		t.Fatal(err)
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		if err == nil {
+			return n > 0
+		}
+		if err != unix.EINTR { // by a signal of Go's scheduler
+			t.Fatal(err)
+		}
 	}
-	return n > 0
 }
 
 // TestCloseAnswers: what the kernel has accepted is answered before the socket is closed, and so
