@@ -271,21 +271,23 @@ func portsOf(s *names.Slice) []names.Port {
 
 // clusterIP answers with the addresses of the Service itself.
 func (c *call) clusterIP(e *entry) (int, outcome) {
-	ports := e.ports
-	if len(ports) == 0 && !c.apex.cluster { // an import without ports is no name, for CoreDNS
-		ports = portless
-	}
-	n := c.f.ports(ports)
-	if n == 0 {
-		return c.missing()
+	if c.q.Type == wire.TypeSRV || !e.ported || c.f.port != nil || c.f.protocol != nil { // else any will do
+		ports := e.svc.Ports
+		if len(ports) == 0 && !c.apex.cluster { // an import without ports is no name, for CoreDNS
+			ports = portless
+		}
+		switch n := c.f.ports(ports); {
+		case n == 0:
+			return c.missing()
+		case c.q.Type == wire.TypeSRV:
+			return c.serviceSRV(e, ports, n*len(e.svc.IPs))
+		}
 	}
 	switch c.q.Type {
 	case wire.TypeA:
-		return c.packed(e.v4, lenA)
+		return c.packed(e.v4(), lenA)
 	case wire.TypeAAAA:
-		return c.packed(e.v6, lenAAAA)
-	case wire.TypeSRV:
-		return c.serviceSRV(e, ports, n*len(e.svc.IPs))
+		return c.packed(e.v6(), lenAAAA)
 	}
 	return c.noData()
 }
@@ -320,12 +322,12 @@ func (c *call) headless(e *entry, exists bool) (int, outcome) {
 	switch c.q.Type {
 	case wire.TypeA:
 		if others == 0 {
-			return c.packed(e.v4, lenA)
+			return c.packed(e.v4(), lenA)
 		}
 		return c.some(e, e.addrs, 4)
 	case wire.TypeAAAA:
 		if others == 0 {
-			return c.packed(e.v6, lenAAAA)
+			return c.packed(e.v6(), lenAAAA)
 		}
 		return c.some(e, e.addrs, 16)
 	case wire.TypeSRV:

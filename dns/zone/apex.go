@@ -20,7 +20,7 @@ func (c *call) servers() (out []server) {
 	local := c.z.opts.Local()
 	found := false
 	for _, a := range local {
-		for _, it := range c.x.reverse.find(hashAddr(a)) {
+		for it := c.x.reverse.find(hashAddr(a)); it != nil; it = it.more() {
 			e := find(c.x.entries, it.value.name)
 			if e == nil || len(e.at(a)) == 0 {
 				continue

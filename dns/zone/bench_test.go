@@ -2,6 +2,7 @@ package zone
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -125,6 +126,27 @@ func BenchmarkAnswer(b *testing.B) {
 			}
 			b.ReportMetric(float64(n), "bytes")
 		})
+	}
+}
+
+// BenchmarkAnswerAny asks for the address of another one of 10,000 Services each time, which is in
+// no cache of the processor.
+func BenchmarkAnswerAny(b *testing.B) {
+	const services = 10_000
+	z := bigZone(b, big(services, 2))
+	var packed [][]byte
+	for range 2 * services {
+		s := bigService(rand.IntN(services), 2)
+		packed = append(packed, question{name: s.Name + "." + s.Namespace + ".svc.cluster.local.", qtype: dnswire.TypeA}.pack(b))
+	}
+	out, i := make([]byte, 4096), 0
+	var query wire.Query
+	for b.Loop() {
+		i++
+		query.Parse(packed[i%len(packed)])
+		if _, ok := z.Answer(&query, 1232, out); !ok {
+			b.Fatal("no answer")
+		}
 	}
 }
 

@@ -31,17 +31,23 @@ type key struct {
 	namespace string
 }
 
-// An entry is one Service and what is packed for it.
+// An entry is one Service and what is packed for it. What most queries read is in two neighbouring
+// lines of the processor's cache: of thousands of names, that of the next query is in no cache.
 type entry struct {
-	// What most queries read stands first, with copies of what would be a cache miss further away:
-	// name of key, kind and ports of svc.
-	name  []byte
-	kind  names.Kind
-	ports []names.Port
-	// v4 and v6 are the address records of the Service's own name, with the question as owner.
-	// Addresses occur once.
-	v4, v6 []byte
+	packed []byte // the name as in key, v4, v6: in near if they fit
+	*details
+	v4len, v6len int32
+	nameLen      uint8
+	kind         names.Kind
+	ported       bool // svc has ports
+	near         [nearLen]byte
+}
 
+// nearLen makes an entry as long as two lines, which is a size that Go allocates.
+const nearLen = 128 - 43
+
+// details are what the other queries read.
+type details struct {
 	key *key
 	svc *names.Service
 	// order has every address of svc.Slices, sorted by the label of the endpoint and then by
@@ -54,6 +60,15 @@ type entry struct {
 	imported bool
 }
 
+// name is the two labels in wire format.
+func (e *entry) name() []byte { return e.packed[:e.nameLen] }
+
+// v4 and v6 are the address records of the Service's own name, with the question as owner. Addresses
+// occur once.
+func (e *entry) v4() []byte { return e.packed[e.nameLen:][:e.v4len] }
+
+func (e *entry) v6() []byte { return e.packed[int(e.nameLen)+int(e.v4len):] }
+
 // A ref is an address of an entry: address i of slice s.
 type ref struct{ s, i uint16 }
 
@@ -63,11 +78,10 @@ const (
 	lenAAAA = 2 + 10 + 16
 )
 
-// find returns the entry of the Service whose two labels in wire format name begins with.
+// find returns the entry of the Service whose two labels in wire format are name.
 func find(t *table[*entry], name []byte) *entry {
-	hash := hashOf(name)
-	for _, it := range t.find(hash) {
-		if bytes.Equal(it.value.name, name) {
+	for it := t.find(hashOf(name)); it != nil; it = it.more() {
+		if bytes.Equal(it.value.name(), name) {
 			return it.value
 		}
 	}
@@ -91,30 +105,30 @@ func (z *Zone) newEntry(k *key, s *names.Service, imported bool) *entry {
 		bare := *s
 		bare.Slices, s = nil, &bare
 	}
-	e := &entry{kind: s.Kind, ports: s.Ports, key: k, svc: s, pods: z.directive.EndpointPodNames, imported: imported}
+	e := &entry{kind: s.Kind, ported: len(s.Ports) > 0,
+		details: &details{key: k, svc: s, pods: z.directive.EndpointPodNames, imported: imported}}
 	e.sortRefs()
+	var v4, v6 []byte
 	switch s.Kind {
 	case names.ClusterIP:
 		for _, a := range s.IPs {
-			e.pack(a, z.ttl.address)
+			v4, v6 = pack(v4, v6, a, z.ttl.address)
 		}
 	case names.Headless:
-		e.packEndpoints(z.ttl.address)
+		v4, v6 = e.packEndpoints(z.ttl.address)
 	}
-	e.together(k.name)
+	e.nameLen, e.v4len, e.v6len = uint8(len(k.name)), int32(len(v4)), int32(len(v6))
+	if n := len(k.name) + len(v4) + len(v6); n > nearLen {
+		e.packed = make([]byte, 0, n)
+	} else {
+		e.packed = e.near[:0]
+	}
+	e.packed = append(append(append(e.packed, k.name...), v4...), v6...)
 	return e
 }
 
-// together puts what a query for the Service's own name reads next to each other in memory, the
-// least of it first: of thousands of names, that of the next query is in no cache.
-func (e *entry) together(name []byte) {
-	n, m := len(name), len(name)+len(e.v4)
-	b := slices.Concat(name, e.v4, e.v6)
-	e.name, e.v4, e.v6 = b[:n:n], b[n:m:m], slices.Clip(b[m:])
-}
-
 // packEndpoints packs the addresses of all endpoints, in the order of the slices.
-func (e *entry) packEndpoints(ttl uint32) {
+func (e *entry) packEndpoints(ttl uint32) (v4, v6 []byte) {
 	n4, n6 := 0, 0
 	for _, s := range e.svc.Slices {
 		switch s.Width {
@@ -124,27 +138,27 @@ func (e *entry) packEndpoints(ttl uint32) {
 			n6 += s.Len()
 		}
 	}
-	e.v4, e.v6 = make([]byte, 0, n4*lenA), make([]byte, 0, n6*lenAAAA)
+	v4, v6 = make([]byte, 0, n4*lenA), make([]byte, 0, n6*lenAAAA)
 	seen := make(map[netip.Addr]struct{}, n4+n6)
 	for _, s := range e.svc.Slices {
 		for i := range s.Len() {
 			if a := s.Addr(i); a.IsValid() {
 				if _, twice := seen[a]; !twice {
 					seen[a] = struct{}{}
-					e.pack(a, ttl)
+					v4, v6 = pack(v4, v6, a, ttl)
 				}
 			}
 		}
 	}
+	return v4, v6
 }
 
-// pack appends an address record to v4 or v6.
-func (e *entry) pack(a netip.Addr, ttl uint32) {
+// pack appends an address record to those of its family.
+func pack(v4, v6 []byte, a netip.Addr, ttl uint32) (_, _ []byte) {
 	if a.Is4() {
-		e.v4 = appendAddress(e.v4, wire.TypeA, ttl, a.AsSlice())
-	} else {
-		e.v6 = appendAddress(e.v6, wire.TypeAAAA, ttl, a.AsSlice())
+		return appendAddress(v4, wire.TypeA, ttl, a.AsSlice()), v6
 	}
+	return v4, appendAddress(v6, wire.TypeAAAA, ttl, a.AsSlice())
 }
 
 func appendAddress(b []byte, typ byte, ttl uint32, addr []byte) []byte {

@@ -323,7 +323,7 @@ func sameTables(t *testing.T, a, b *Zone) {
 }
 
 func tables(x *index) (out []string) {
-	x.entries.all(func(e *entry) { out = append(out, fmt.Sprintf("%s %x %x %v", e.key.name, e.v4, e.v6, e.order)) })
+	x.entries.all(func(e *entry) { out = append(out, fmt.Sprintf("%s %x %x %v", e.key.name, e.v4(), e.v6(), e.order)) })
 	x.reverse.all(func(k *key) { out = append(out, "reverse "+string(k.name)) })
 	for ns := range x.namespaces {
 		out = append(out, "namespace "+ns)
@@ -392,7 +392,7 @@ func TestLabels(t *testing.T) {
 		} else {
 			a = netip.AddrFrom4([4]byte(rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "bytes")))
 		}
-		e := entry{svc: &names.Service{Slices: []*names.Slice{{Width: len(a.AsSlice()), Addrs: a.AsSlice()}}}}
+		e := entry{details: &details{svc: &names.Service{Slices: []*names.Slice{{Width: len(a.AsSlice()), Addrs: a.AsSlice()}}}}}
 		label := e.label(nil, ref{})
 		if got, ok := parseDashed(label[1:]); !ok || got != a {
 			t.Fatalf("%s is written %q, which is %s", a, label, got)

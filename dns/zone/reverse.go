@@ -29,7 +29,7 @@ func (c *call) reverse() (int, outcome) {
 	}
 	w := ptrWriter{c: c, b: c.begin()}
 	hits := c.x.reverse.find(hashAddr(a))
-	for _, it := range hits { // the address of a Service leads to that Service alone
+	for it := hits; it != nil; it = it.more() { // the address of a Service leads to that Service alone
 		e := c.visible(it.value)
 		if e != nil && slices.Contains(e.svc.IPs, a) {
 			w.write(e, nil)
@@ -37,7 +37,7 @@ func (c *call) reverse() (int, outcome) {
 		}
 	}
 	found := false
-	for _, it := range hits {
+	for it := hits; it != nil; it = it.more() {
 		if e := c.visible(it.value); e != nil && !w.full {
 			found = w.endpoints(e, a) || found
 		}
@@ -127,7 +127,7 @@ func (e *entry) at(a netip.Addr) []ref {
 
 // podAt reports whether a pod of a namespace has an address.
 func (x *index) podAt(a netip.Addr, namespace []byte) bool {
-	for _, it := range x.pods.find(hashAddr(a)) {
+	for it := x.pods.find(hashAddr(a)); it != nil; it = it.more() {
 		if it.value.IP == a && it.value.Namespace == string(namespace) {
 			return true
 		}
@@ -145,7 +145,7 @@ func (z *Zone) SearchPath(client netip.Addr) []string {
 	}
 	namespace := ""
 	client = client.Unmap()
-	for _, it := range z.index.Load().pods.find(hashAddr(client)) {
+	for it := z.index.Load().pods.find(hashAddr(client)); it != nil; it = it.more() {
 		switch p := it.value; {
 		case p.IP != client || p.Namespace == namespace:
 		case namespace != "":

@@ -139,7 +139,7 @@ func (t *lister) clusterIP(e *entry, name string) bool {
 func portName(p names.Port, name string) string { return "_" + p.Name + "._" + p.Protocol + "." + name }
 
 func (t *lister) headless(e *entry, name string) bool {
-	for _, records := range [][]byte{e.v4, e.v6} {
+	for _, records := range [][]byte{e.v4(), e.v6()} {
 		size := lenA
 		if len(records) > 0 && records[3] == wire.TypeAAAA {
 			size = lenAAAA
