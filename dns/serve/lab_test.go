@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -45,9 +46,20 @@ func TestAddresses(t *testing.T) {
 			return slices.ContainsFunc(asked[place], netip.Addr.IsLinkLocalUnicast)
 		})
 	}
-	zone := asked[netlab.Outside][0].Zone()
-	all := append(asked["node-1"], netlab.Node1Addr, netlab.V6(netlab.Node1Addr))
+	// By number: net remembers for a minute which number a name has, and not in which namespace.
+	var zone string
 	err := lab.In(netlab.Outside, func() error {
+		link, err := net.InterfaceByName(asked[netlab.Outside][0].Zone())
+		if err == nil {
+			zone = strconv.Itoa(link.Index)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := append(asked["node-1"], netlab.Node1Addr, netlab.V6(netlab.Node1Addr))
+	err = lab.In(netlab.Outside, func() error {
 		for _, a := range all {
 			if a = a.WithZone("").Unmap(); a.IsLinkLocalUnicast() {
 				a = a.WithZone(zone)
@@ -111,7 +123,8 @@ func askFrom(t *testing.T, to netip.AddrPort, name string) error {
 		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second))
 		var source netip.AddrPort
 		if _, source, err = c.ReadFromUDPAddrPort(make([]byte, 512)); err == nil {
-			if source = netip.AddrPortFrom(source.Addr().Unmap(), source.Port()); source != to {
+			source = netip.AddrPortFrom(source.Addr().Unmap().WithZone(to.Addr().Zone()), source.Port())
+			if source != to {
 				return fmt.Errorf("answered from %v", source)
 			}
 			return nil

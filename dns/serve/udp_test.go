@@ -230,29 +230,48 @@ func TestChosenPort(t *testing.T) {
 	}
 }
 
-// TestSpread: the kernel spreads clients over all sockets, also over those of a listener that was
-// bound beside another.
+// TestSpread: the kernel spreads clients over all sockets of a listener, also of one that was bound
+// beside another, before and after that one is closed.
 func TestSpread(t *testing.T) {
-	for name, addr := range map[string]netip.AddrPort{"one address": loopback, "wildcard": {}} {
+	for name, addr := range map[string]netip.AddrPort{"IPv4": loopback, "IPv6": netip.AddrPortFrom(netip.IPv6Loopback(), 0), "wildcard": {}} {
 		t.Run(name, func(t *testing.T) {
+			var before *Listener
 			for range 3 {
-				l, err := Listen(addr, Options{Workers: 6, Slow: slowly(nil)})
+				l, err := Listen(addr, Options{Workers: 8, Slow: slowly(nil)})
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer shut(t, l)
 				addr = l.Addr()
-				until(t, "every socket is asked", func() bool {
-					c := dial(t, "udp", addr)
-					defer c.Close()
-					if _, err := c.Write([]byte("x")); err != nil {
-						t.Fatal(err)
-					}
-					return !slices.ContainsFunc(l.udp, func(w *worker) bool { return !readable(t, w.sock.fd) })
-				})
+				allAsked(t, l)
+				if before != nil {
+					shut(t, before)
+					allAsked(t, l)
+				}
+				before = l
 			}
 		})
 	}
+}
+
+// allAsked waits until every socket of a listener that has not started got something new.
+func allAsked(t *testing.T, l *Listener) {
+	t.Helper()
+	for _, w := range l.udp {
+		for readable(t, w.sock.fd) {
+			if _, _, err := unix.Recvfrom(w.sock.fd, make([]byte, 1), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	until(t, "every socket is asked", func() bool {
+		c := dial(t, "udp", l.Addr())
+		defer c.Close()
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		return !slices.ContainsFunc(l.udp, func(w *worker) bool { return !readable(t, w.sock.fd) })
+	})
 }
 
 // readable reports whether something is queued in a socket.
