@@ -5,12 +5,14 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/fairway-lb/fairway/proxier"
+	"github.com/fairway-lb/fairway/proxier/wait"
 	"go.uber.org/goleak"
 )
 
@@ -66,10 +68,11 @@ func TestVerdicts(t *testing.T) {
 			}
 			for _, tc := range []struct {
 				to   netip.AddrPort
+				wait time.Duration
 				want Verdict
-			}{{closed, Refused}, {filtered, Silent}, {netip.AddrPortFrom(nobody.Addr(), 11), Silent}} {
+			}{{closed, 15 * time.Second, Refused}, {filtered, 0, Silent}, {netip.AddrPortFrom(nobody.Addr(), 11), 0, Silent}} {
 				before := arrivals(t, l, "f")
-				if a := l.Probe(Probe{From: "a", To: tc.to, Protocol: proto}); a.Verdict != tc.want {
+				if a := l.Probe(Probe{From: "a", To: tc.to, Protocol: proto, Wait: tc.wait}); a.Verdict != tc.want {
 					t.Errorf("%s to %s: %s, want %s", proto, tc.to, a, tc.want)
 				}
 				if n := arrivals(t, l, "f") - before; n != 0 {
@@ -78,7 +81,7 @@ func TestVerdicts(t *testing.T) {
 			}
 		}
 		// A reset from a host without listener.
-		a := l.Probe(Probe{From: "a", To: netip.AddrPortFrom(family(Addr("f"), fam.v6), 12)})
+		a := l.Probe(Probe{From: "a", To: netip.AddrPortFrom(family(Addr("f"), fam.v6), 12), Wait: 15 * time.Second})
 		if a.Verdict != Refused || arrivals(t, l, "f") == 0 {
 			t.Errorf("closed port: %s", a)
 		}
@@ -138,7 +141,7 @@ func TestStreamAndChurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := l.Churn("a", proxier.TCP, 2, 200*time.Millisecond, at)
+	stop := l.Churn("a", proxier.TCP, 2, 15*time.Second, at)
 	if err := s.Alive(20); err != nil {
 		t.Error(err)
 	}
@@ -255,19 +258,17 @@ func TestSniff(t *testing.T) {
 	l := New(t, Options{Pods: []string{"a"}})
 	for _, fam := range families {
 		for _, proto := range []proxier.Protocol{proxier.TCP, proxier.UDP, proxier.SCTP} {
-			stop, err := l.Sniff(Outside)
-			if err != nil {
-				t.Fatal(err)
-			}
 			to := netip.AddrPortFrom(family(netip.MustParseAddr("203.0.113.7"), fam.v6), 99)
-			l.Probe(Probe{From: "a", To: to, Protocol: proto, Wait: 20 * time.Millisecond})
-			found := false
-			for _, s := range stop() {
-				found = found || s.Dst == to && s.Src.Addr() == family(Addr("a"), fam.v6) && s.Protocol == proto
-			}
-			if !found {
-				t.Errorf("%s to %s was not seen outside", proto, to)
-			}
+			wait.Until(t, fmt.Sprintf("%s to %s is seen outside", proto, to), func() bool {
+				stop, err := l.Sniff(Outside)
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.Probe(Probe{From: "a", To: to, Protocol: proto, Wait: 20 * time.Millisecond})
+				return slices.ContainsFunc(stop(), func(s Sighting) bool {
+					return s.Dst == to && s.Src.Addr() == family(Addr("a"), fam.v6) && s.Protocol == proto
+				})
+			})
 		}
 	}
 }
