@@ -54,6 +54,7 @@ func TestFollowsTheAPIServer(t *testing.T) {
 	must(t, c.api.Restart(t.Context()))
 	update("f", "g")
 	c.reaches(t, "b", clusterIP, "f", "g")
+	c.saysThatItWasAlone(t)
 	churn := stop()
 	must(t, churn.Err())
 	must(t, stream.Close())

@@ -21,6 +21,7 @@ import (
 	"github.com/fairway-lb/fairway/bench/process"
 	"github.com/fairway-lb/fairway/proxier"
 	"github.com/fairway-lb/fairway/proxier/netlab"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 const (
@@ -177,6 +178,27 @@ func (c *cluster) reaches(t *testing.T, from, to string, pods ...string) {
 		}
 	}
 	t.Fatalf("%s to %s reaches %q, want %q: %s", from, to, seen, pods, c.agent.Output())
+}
+
+// saysThatItWasAlone: the agent's log has a line for the time without the API server and one for its
+// end, a second about the former after a minute at the earliest, and none by the client library.
+func (c *cluster) saysThatItWasAlone(t *testing.T) {
+	t.Helper()
+	var about []string
+	wait.Until(t, "the agent says that the API server is back", func() bool {
+		about = nil
+		for line := range strings.Lines(c.agent.Output()) {
+			if strings.Contains(line, "API server") || strings.Contains(line, "reflector=") {
+				about = append(about, line)
+			}
+		}
+		return len(about) > 1 && strings.Contains(about[len(about)-1], "in contact with the API server again")
+	})
+	for _, line := range about[:len(about)-1] {
+		if !strings.Contains(line, "out of contact with the API server") || !strings.Contains(line, "err=") {
+			t.Errorf("the agent says: %s", line)
+		}
+	}
 }
 
 func web(name string, port int32) *corev1.Service {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/server"
+	"github.com/fairway-lb/fairway/proxier/watch"
 )
 
 func dnsCommand() *cobra.Command {
@@ -132,7 +133,7 @@ func (f *dnsFlags) load() (*corefile.Config, error) {
 // runDNS serves until ctx is done.
 func runDNS(ctx context.Context, f dnsFlags, out io.Writer) error {
 	log := newLineLogger(out, f.verbosity)
-	klog.SetSlogLogger(log)
+	klog.SetSlogLogger(watch.LibraryLog(log))
 	saveMemory()
 	limitMemory("/sys/fs/cgroup/memory.max")
 	if f.pidfile != "" {

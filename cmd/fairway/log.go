@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"k8s.io/klog/v2"
+
+	"github.com/fairway-lb/fairway/proxier/watch"
 )
 
 // newLogger returns a logger that writes lines of text or JSON, and makes the libraries that log
@@ -26,6 +28,6 @@ func newLogger(w io.Writer, json bool, verbosity int) (*slog.Logger, error) {
 	if err := level.Set(strconv.Itoa(verbosity)); err != nil {
 		return nil, fmt.Errorf("verbosity: %w", err)
 	}
-	klog.SetSlogLogger(log)
+	klog.SetSlogLogger(watch.LibraryLog(log))
 	return log, nil
 }

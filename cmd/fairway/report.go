@@ -11,15 +11,16 @@ import (
 // lookInterval is how often the parts are asked for what goes on in them.
 const lookInterval = 5 * time.Second
 
-// reportProgress logs how far the first complete state has come, until it is there.
+// reportProgress logs how far the first complete state has come, until it is there: ever more rarely,
+// up to once a minute.
 func (p *proxy) reportProgress(ctx context.Context) {
-	for {
+	for pause := lookInterval; ; pause = min(2*pause, time.Minute) {
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.store.Synced():
 			return
-		case <-time.After(lookInterval):
+		case <-time.After(pause):
 			at := p.store.Progress()
 			p.log.Info("waiting for the cluster's state", "services", at.Services,
 				"endpointSlices", at.EndpointSlices, "incomplete", at.Waiting)

@@ -238,26 +238,3 @@ func (s *Server) watchConfig(ctx context.Context) {
 		}
 	}
 }
-
-// watchStaleness logs when answers begin to be old, then rarely, and when they no longer are.
-func (s *Server) watchStaleness(ctx context.Context) {
-	tick := time.NewTicker(min(time.Second, s.o.StaleAfter/2))
-	defer tick.Stop()
-	next := s.o.StaleAfter
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		switch stale := s.Staleness(); {
-		case stale >= next:
-			s.log.Warn("plugin/kubernetes: the API server cannot be reached; answering from the last known state",
-				"age", stale.Round(time.Second))
-			next = min(max(2*stale, time.Minute), stale+time.Hour)
-		case stale == 0 && next > s.o.StaleAfter:
-			s.log.Info("plugin/kubernetes: in contact with the API server again; answers are up to date")
-			next = s.o.StaleAfter
-		}
-	}
-}

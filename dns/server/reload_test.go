@@ -324,27 +324,18 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestStale: the log says once that the cluster is out of contact, and when it is back.
+// TestStale: out of contact with the cluster, answers go on, and a metric says how old they are.
 func TestStale(t *testing.T) {
 	c := newCluster()
 	c.set(state(service("web", "10.96.0.1")))
 	f := start(t, fmt.Sprintf(cornerstone, ""), c)
 	c.setStale(time.Minute)
-	said := func(text string) func() bool {
-		return func() bool { return strings.Contains(f.out.String(), text) }
-	}
-	eventually(t, "a line about the loss", true, said("cannot be reached"))
 	if got := answer(f.ask("web.prod.svc.cluster.local.", dnswire.TypeA)); got != "NOERROR 10.96.0.1" {
 		t.Errorf("out of contact: %s", got)
 	}
 	_, page := f.fetch(metricsPage, "/metrics")
 	if !strings.Contains(page, "fairway_dns_staleness_seconds 60\n") {
 		t.Error("the metric does not say how old answers are")
-	}
-	c.setStale(0)
-	eventually(t, "a line about the return", true, said("in contact with the API server again"))
-	if n := strings.Count(f.out.String(), "cannot be reached"); n != 1 {
-		t.Errorf("%d lines about the loss", n)
 	}
 }
 

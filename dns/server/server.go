@@ -42,8 +42,6 @@ type Options struct {
 	Clients func(netip.Addr) bool
 	// Workers is that of serve.Options, for each listener; 0 means GOMAXPROCS.
 	Workers int
-	// StaleAfter is how long a source must be out of contact before the log says so; 0 means 5 s.
-	StaleAfter time.Duration
 }
 
 // A Server runs a resolver. Use [New]; its methods are safe for concurrent use.
@@ -87,9 +85,6 @@ func New(o Options) *Server {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	if o.StaleAfter <= 0 {
-		o.StaleAfter = 5 * time.Second
-	}
 	s := &Server{o: o, log: o.Log, metrics: metrics.New(o.Version), shared: newShared(), health: newHealthMetrics(),
 		listeners: map[netip.AddrPort]*listener{}, pageList: map[string]*page{}, probes: func() {}}
 	s.sources.make, s.sources.failed = o.NewSource, func(err error) { s.log.Error("cluster objects cannot be followed any more", "err", err) }
@@ -120,7 +115,6 @@ func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { s.watchConfig(ctx) })
-	wg.Go(func() { s.watchStaleness(ctx) })
 	<-ctx.Done()
 	s.ending.Store(true)
 	s.mu.Lock()

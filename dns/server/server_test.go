@@ -142,7 +142,7 @@ func start(t *testing.T, text string, c *cluster) *fixture {
 
 func newFixture(t *testing.T, text string, c *cluster) *fixture {
 	f := &fixture{t: t, cluster: c, out: &buffer{}, text: text}
-	f.Server = New(Options{Load: f.load, NewSource: c.connect, Out: f.out, Workers: 4, Version: "test", StaleAfter: 50 * time.Millisecond,
+	f.Server = New(Options{Load: f.load, NewSource: c.connect, Out: f.out, Workers: 4, Version: "test",
 		Log: slog.New(slog.NewTextHandler(f.out, nil))})
 	return f
 }

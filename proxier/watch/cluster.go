@@ -2,9 +2,11 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
+	"reflect"
 	"sync"
 	"time"
 
@@ -46,9 +48,7 @@ func Cluster(ctx context.Context, store *Store, client *Client, o ClusterOptions
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	c := &cluster{store: store, log: o.Log, broken: map[string]time.Time{}}
-	staleness := c.staleness
-	store.staleness.Store(&staleness)
+	c := &cluster{store: store, log: o.Log, contact: &store.contact}
 	store.mu.Lock()
 	store.handedOver = true
 	store.mu.Unlock()
@@ -95,33 +95,9 @@ func Cluster(ctx context.Context, store *Store, client *Client, o ClusterOptions
 }
 
 type cluster struct {
-	store *Store
-	log   *slog.Logger
-
-	mu     sync.Mutex
-	broken map[string]time.Time // lists that are not being watched, and since when
-}
-
-// staleness is the longest time for which a list is not being watched.
-func (c *cluster) staleness() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var longest time.Duration
-	for _, since := range c.broken {
-		longest = max(longest, time.Since(since))
-	}
-	return longest
-}
-
-func (c *cluster) setBroken(list string, broken bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch _, already := c.broken[list]; {
-	case !broken:
-		delete(c.broken, list)
-	case !already:
-		c.broken[list] = time.Now()
-	}
+	store   *Store
+	log     *slog.Logger
+	contact *contact
 }
 
 // reflector returns a function that follows one resource until its context ends.
@@ -133,27 +109,53 @@ func (c *cluster) reflector(list string, client rest.Interface, resource string,
 		o.LabelSelector, o.FieldSelector = selector.LabelSelector, selector.FieldSelector
 		return client.Get().Resource(resource).VersionedParams(&o, metav1.ParameterCodec)
 	}
-	lw := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return request(o).Do(ctx).Get()
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
-			o.Watch = true
-			w, err := request(o).Watch(ctx)
-			if err != nil {
-				return nil, err
-			}
-			c.setBroken(list, false)
-			return &trackedWatch{Interface: w, stopped: sync.OnceFunc(func() { c.setBroken(list, true) })}, nil
-		},
-	}
 	return func(ctx context.Context) {
-		c.setBroken(list, true)
+		l := c.contact.open(c.log, client.Get().URL().Host, list)
+		defer l.close()
+		lw := &cache.ListWatch{
+			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+				out, err := request(o).Do(ctx).Get()
+				if err != nil {
+					l.failed(ctx, err)
+				}
+				return out, err
+			},
+			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
+				o.Watch = true
+				w, err := watchOf(request(o), ctx)
+				switch {
+				case err == nil:
+					l.watched()
+					return &trackedWatch{Interface: w, stopped: sync.OnceFunc(l.ended)}, nil
+				case o.SendInitialEvents == nil || !answered(err): // else it is asked for a list instead
+					l.failed(ctx, err)
+				}
+				return nil, err
+			},
+		}
 		cache.NewReflectorWithOptions(lw, example, store, cache.ReflectorOptions{
 			Name:    "fairway " + resource,
 			Backoff: backoff(),
-		}).RunWithContext(ctx)
+		}).RunWithContext(l.silence(ctx))
 	}
+}
+
+// watchOf begins a watch. A request to which no answer comes is an error, which the client library
+// makes a watch that ends at once.
+func watchOf(r *rest.Request, ctx context.Context) (apiwatch.Interface, error) {
+	w, err := r.Watch(ctx)
+	if err == nil && reflect.TypeOf(w) == reflect.TypeOf(apiwatch.NewEmptyWatch()) {
+		return nil, errNoAnswer
+	}
+	return w, err
+}
+
+var errNoAnswer = errors.New("watch: the connection was closed, or timed out, before there was an answer")
+
+// answered reports whether an error is what an API server said.
+func answered(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status)
 }
 
 // backoff is client-go's own with a lower bound on how late a returning API server is noticed.

@@ -106,7 +106,10 @@ func followCluster(t *testing.T, url string, o ClusterOptions) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.NodeName, o.Log = "node-1", slog.New(slog.DiscardHandler)
+	o.NodeName = "node-1"
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	store := NewStore()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -1,15 +1,17 @@
 package watch
 
 import (
-	"io"
 	"testing"
 
 	"go.uber.org/goleak"
 	"k8s.io/klog/v2"
 )
 
+// klogged is what the client library logs without having been given a log.
+var klogged logbook
+
 func TestMain(m *testing.M) {
-	klog.LogToStderr(false) // client-go tells of every cut connection, of which tests make many
-	klog.SetOutput(io.Discard)
+	klog.LogToStderr(false)
+	klog.SetOutput(&klogged)
 	goleak.VerifyTestMain(m)
 }

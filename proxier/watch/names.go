@@ -39,7 +39,7 @@ type Names struct {
 	options           NamesOptions
 	labels, nsLabels  labels.Selector
 	keep              names.Keep
-	staleness         atomic.Pointer[func() time.Duration]
+	contact           atomic.Pointer[contact]
 	mu                sync.Mutex
 	inputs            names.Inputs // what Inputs returned last
 	services, imports serviceSet
@@ -137,8 +137,8 @@ func (n *Names) Synced() <-chan struct{} { return n.synced }
 
 // Staleness is for how long the source has been cut off from what it follows.
 func (n *Names) Staleness() time.Duration {
-	if f := n.staleness.Load(); f != nil {
-		return (*f)()
+	if c := n.contact.Load(); c != nil {
+		return c.staleness()
 	}
 	return 0
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -29,12 +28,11 @@ func ClusterNames(ctx context.Context, n *Names, client *Client, store *Store, l
 	if log == nil {
 		log = slog.Default()
 	}
-	c := &cluster{log: log, broken: map[string]time.Time{}}
-	staleness := c.staleness
+	c := &cluster{log: log, contact: new(contact)}
 	if store != nil {
-		staleness = func() time.Duration { return max(c.staleness(), store.Staleness()) }
+		c.contact = &store.contact
 	}
-	n.staleness.Store(&staleness)
+	n.contact.Store(c.contact)
 
 	var follow []func(context.Context)
 	if store == nil {

@@ -273,9 +273,7 @@ func TestManifestsNames(t *testing.T) {
  addressType: IPv4, endpoints: [{addresses: [10.244.1.1]}], ports: [{port: 8080}]}
 `)
 	wantNames(t, some, "namespace prod", "a 1[10.96.0.1] a-1[10.244.1.1]")
-	if store.Progress().EndpointSlices != 1 {
-		t.Errorf("the proxy's store has %+v", store.Progress())
-	}
+	wait.For(t, "EndpointSlices of the proxy's store, which is told last", 1, func() int { return store.Progress().EndpointSlices })
 }
 
 // Whatever order objects come, change and go in, Names holds what a fresh one given the final

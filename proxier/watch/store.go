@@ -49,7 +49,7 @@ type Store struct {
 	synced  chan struct{}   // closed when waiting is nil
 
 	receivedServices, receivedSlices atomic.Int64
-	staleness                        atomic.Pointer[func() time.Duration]
+	contact                          contact
 }
 
 // A heldSlice is an EndpointSlice and the name of the Service that it belongs to.
@@ -189,10 +189,7 @@ func (s *Store) Progress() Progress {
 // Staleness is for how long the source has been cut off from what it follows: 0 while it is in
 // contact. The last state stays in force however long that lasts.
 func (s *Store) Staleness() time.Duration {
-	if f := s.staleness.Load(); f != nil {
-		return (*f)()
-	}
-	return 0
+	return s.contact.staleness()
 }
 
 // Objects is the whole content of a Store or of a Names.
