@@ -254,6 +254,30 @@ func TestSpread(t *testing.T) {
 	}
 }
 
+// TestSpreadEvenly: no socket gets much less than its share.
+func TestSpreadEvenly(t *testing.T) {
+	const clients, sockets = 1000, 5
+	for name, addr := range map[string]netip.AddrPort{"IPv4": loopback, "IPv6": netip.AddrPortFrom(netip.IPv6Loopback(), 0), "wildcard": {}} {
+		t.Run(name, func(t *testing.T) {
+			l := serve(t, addr, Options{Workers: 2 * sockets})
+			for range clients {
+				c := dial(t, "udp", l.Addr())
+				defer c.Close() // a port of its own for each
+				if _, err := c.Write([]byte("x")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			until(t, "all came", func() bool { return l.Stats().Queries[UDP][wire.Drop] == clients })
+			for i, w := range l.udp {
+				// Of a share of 200 the standard deviation is 13.
+				if n := w.stats.verdicts[wire.Drop].Load(); n < clients/sockets-70 {
+					t.Errorf("socket %d got %d of %d", i, n, clients)
+				}
+			}
+		})
+	}
+}
+
 // allAsked waits until every socket of a listener that has not started got something new.
 func allAsked(t *testing.T, l *Listener) {
 	t.Helper()
