@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +56,19 @@ func TestFollowsTheAPIServer(t *testing.T) {
 	update("f", "g")
 	c.reaches(t, "b", clusterIP, "f", "g")
 	c.saysThatItWasAlone(t)
+	page := c.metrics(t)
+	host := strings.TrimPrefix(c.api.Config().Host, "https://")
+	for _, series := range []string{
+		`rest_client_requests_total{code="200",host="` + host + `",method="GET"} `,
+		`rest_client_requests_total{code="<error>",host="` + host + `",method="GET"} `,
+		`rest_client_request_duration_seconds_count{host="` + host + `",verb="GET"} `,
+		`rest_client_response_size_bytes_count{host="` + host + `",verb="GET"} `,
+		"fairway_watch_staleness_seconds 0\n",
+	} {
+		if !strings.Contains(page, series) {
+			t.Errorf("the metrics have no %s", series)
+		}
+	}
 	churn := stop()
 	must(t, churn.Err())
 	must(t, stream.Close())

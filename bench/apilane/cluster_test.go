@@ -1,7 +1,11 @@
 package apilane
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"net/netip"
 	"os/exec"
 	"path/filepath"
@@ -199,6 +203,21 @@ func (c *cluster) saysThatItWasAlone(t *testing.T) {
 			t.Errorf("the agent says: %s", line)
 		}
 	}
+}
+
+// metrics returns the page with the agent's metrics.
+func (c *cluster) metrics(t *testing.T) string {
+	t.Helper()
+	dial := func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+		err = c.inNode(func() (err error) { conn, err = new(net.Dialer).DialContext(ctx, network, addr); return err })
+		return conn, err
+	}
+	resp, err := (&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: patience}).Get("http://127.0.0.1:10249/metrics")
+	must(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	must(t, err)
+	return string(body)
 }
 
 func web(name string, port int32) *corev1.Service {

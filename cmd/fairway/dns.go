@@ -151,7 +151,7 @@ func runDNS(ctx context.Context, f dnsFlags, out io.Writer) error {
 		load = func() (*corefile.Config, error) { return cfg, nil }
 	}
 	s := server.New(server.Options{Load: load, NewSource: f.newSource(log), Out: out, Quiet: f.quiet, Log: log, Version: versionString(),
-		Metrics: clientMetrics()})
+		Metrics: dnsRequests()})
 	stop := dnsSignals(ctx, s)
 	defer stop()
 	return s.Run(ctx)

@@ -5,15 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"sync"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
-	clientmetrics "k8s.io/client-go/tools/metrics"
 
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/server"
@@ -88,46 +83,4 @@ func bareConfig(k *corefile.Kubernetes, kubeconfig string) (*rest.Config, error)
 		return nil, errors.New("no endpoint, no kubeconfig, and not in a pod: there is no API server to follow")
 	}
 	return config, err
-}
-
-// apiMetrics are of requests to API servers, under CoreDNS's names. The client library knows one
-// set for the process.
-var apiMetrics = sync.OnceValue(func() *requestMetrics {
-	histogram := func(name, help string) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "coredns", Subsystem: "kubernetes", Name: name, Help: help,
-			Buckets: prometheus.DefBuckets}, []string{"verb", "host"})
-	}
-	m := &requestMetrics{
-		took:    histogram("rest_client_request_duration_seconds", "Request latency in seconds. Broken down by verb and host."),
-		limited: histogram("rest_client_rate_limiter_duration_seconds", "Client side rate limiter latency in seconds. Broken down by verb and host."),
-		results: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "coredns", Subsystem: "kubernetes", Name: "rest_client_requests_total",
-			Help: "Number of HTTP requests, partitioned by status code, method, and host."}, []string{"code", "method", "host"}),
-	}
-	clientmetrics.Register(clientmetrics.RegisterOpts{
-		RequestLatency: latency{m.took}, RateLimiterLatency: latency{m.limited}, RequestResult: m,
-	})
-	return m
-})
-
-func clientMetrics() []prometheus.Collector {
-	m := apiMetrics()
-	return []prometheus.Collector{m.took, m.limited, m.results}
-}
-
-type requestMetrics struct {
-	took, limited *prometheus.HistogramVec
-	results       *prometheus.CounterVec
-}
-
-// Increment counts a request.
-func (m *requestMetrics) Increment(_ context.Context, code, method, host string) {
-	m.results.WithLabelValues(code, method, host).Inc()
-}
-
-// latency is a histogram as the client library wants it.
-type latency struct{ h *prometheus.HistogramVec }
-
-// Observe counts the time of a request.
-func (l latency) Observe(_ context.Context, verb string, u url.URL, took time.Duration) {
-	l.h.WithLabelValues(verb, u.Host).Observe(took.Seconds())
 }

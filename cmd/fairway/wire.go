@@ -133,6 +133,9 @@ func newProxy(s settings, log *slog.Logger) (*proxy, error) {
 		Namespace: "fairway", Name: "watch_staleness_seconds",
 		Help: "For how long the API server has not been heard of; 0 while it answers",
 	}, func() float64 { return p.store.Staleness().Seconds() }))
+	if p.api != nil {
+		p.metrics.Registry().MustRegister(proxyRequests()...)
+	}
 	if p.dns != nil {
 		p.metrics.Registry().MustRegister(p.dns)
 	}

@@ -31,6 +31,7 @@ type Metrics struct {
 	flowsTook                      *prometheus.HistogramVec // ip_family
 	flowsDeleted                   *prometheus.CounterVec   // ip_family
 	restoreFailures                *prometheus.CounterVec   // ip_family
+	partialFailures                *prometheus.CounterVec   // ip_family
 	programming                    programming
 
 	published, applied             prometheus.Gauge
@@ -69,6 +70,7 @@ func New(version, backend string, families []string) *Metrics {
 		healthz:         kube.counters("proxy_healthz_total", "Answers of /healthz", "code"),
 		livez:           kube.counters("proxy_livez_total", "Answers of /livez", "code"),
 		restoreFailures: kube.counters("sync_proxy_rules_iptables_restore_failures_total", "Syncs that could not write iptables rules", "ip_family"),
+		partialFailures: kube.counters("sync_proxy_rules_iptables_partial_restore_failures_total", "Syncs that could not write differences to iptables rules; the next reads the kernel first", "ip_family"),
 		programming: programming{families: families, took: kube.histogramOf(programmingBuckets,
 			"network_programming_duration_seconds", "Time from a change of endpoints, as the endpoint controller noted it, until the rules for it are in force", "ip_family")},
 		flowsTook:    kube.histogram("conntrack_reconciler_sync_duration_seconds", "Time that one removal of stale flows took", "ip_family"),
@@ -91,6 +93,7 @@ func New(version, backend string, families []string) *Metrics {
 		m.programming.took.WithLabelValues(f)
 		if backend == iptablesBackend {
 			m.restoreFailures.WithLabelValues(f)
+			m.partialFailures.WithLabelValues(f)
 		}
 		for _, policy := range []string{"internal", "external"} {
 			m.noLocal.WithLabelValues(policy, f)
@@ -149,6 +152,9 @@ func (m *Metrics) Applied(a proxier.Applied) {
 		if m.backend == iptablesBackend {
 			for _, f := range m.families {
 				m.restoreFailures.WithLabelValues(f).Inc()
+				if !a.Changes.Full {
+					m.partialFailures.WithLabelValues(f).Inc()
+				}
 			}
 		}
 		return

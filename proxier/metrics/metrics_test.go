@@ -105,6 +105,8 @@ func TestStory(t *testing.T) {
 		`kubeproxy_sync_proxy_rules_duration_seconds_sum{ip_family="IPv6"} 0.5`,
 		`kubeproxy_sync_proxy_rules_endpoint_changes_pending 1`,
 		`kubeproxy_sync_proxy_rules_endpoint_changes_total 1`,
+		`kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total{ip_family="IPv4"} 1`,
+		`kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total{ip_family="IPv6"} 1`,
 		`kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 1`,
 		`kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv6"} 1`,
 		`kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 1000.5`,
@@ -119,6 +121,8 @@ func TestStory(t *testing.T) {
 		t.Errorf("after a failed apply (-want +got):\n%s", diff)
 	}
 
+	// The next reads the kernel first, and fails too.
+	m.Applied(proxier.Applied{Now: second, Err: errors.New("no"), Changes: proxier.Changes{Full: true}})
 	m.Applied(proxier.Applied{Prev: first, Now: second, Start: time.Unix(2000, 0), Took: time.Second,
 		Changes: proxier.Changes{Removed: 1}})
 	want = []string{
@@ -126,10 +130,14 @@ func TestStory(t *testing.T) {
 		`kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1`,
 		`kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv6"} 1`,
 		`kubeproxy_sync_proxy_rules_endpoint_changes_pending 0`,
+		`kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total{ip_family="IPv4"} 1`,
+		`kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total{ip_family="IPv6"} 1`,
+		`kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 2`,
+		`kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv6"} 2`,
 		`kubeproxy_sync_proxy_rules_service_changes_pending 0`,
 	}
 	got = values(t, m, "fairway_applied_revision", "kubeproxy_sync_partial_proxy_rules_duration_seconds_count",
-		"kubeproxy_sync_proxy_rules_endpoint_changes_pending", "kubeproxy_sync_proxy_rules_service_changes_pending")
+		"kubeproxy_sync_proxy_rules_iptables", "kubeproxy_sync_proxy_rules_endpoint_changes_pending", "kubeproxy_sync_proxy_rules_service_changes_pending")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("after the retry (-want +got):\n%s", diff)
 	}
