@@ -16,12 +16,13 @@ import (
 // How long clients wait, and how often they try.
 const (
 	answerWait    = 3 * time.Second        // for an answer that must come
-	refusalWait   = 700 * time.Millisecond // for a refusal that must come
+	refusalWait   = 3 * time.Second        // for a refusal that must come
 	silenceWait   = 350 * time.Millisecond // for an answer that must not come
 	refusals      = 2                      // attempts of a Rejected flow
 	silences      = 3                      // attempts of a Dropped flow, all at once
 	stickyTries   = 12                     // attempts of a Sticky flow
 	missedOneIn   = 1e9                    // a Reaches flow misses an endpoint once in so many runs
+	lateTries     = 3                      // more attempts of a flow whose packets were lost or late
 	peerDeadline  = 15 * time.Second       // for a peer to do what it was told
 	aliveMessages = 3                      // a held connection must exchange so many to be alive
 )
@@ -67,11 +68,13 @@ func (r *Running) flows(where string, list []Flow) {
 	}
 }
 
-// checkUntil checks a flow: once more if packets were lost, and as long as a peer may take.
+// checkUntil checks a flow: again if packets were lost or late, and as long as a peer may take.
 func (r *Running) checkUntil(f *Flow) error {
 	err := r.check(f)
-	if errors.Is(err, errResent) || errors.Is(err, errArrived) {
-		err = r.check(f)
+	for range lateTries {
+		if errors.Is(err, errResent) || errors.Is(err, errArrived) || errors.Is(err, errUnseen) {
+			err = r.check(f)
+		}
 	}
 	if r.peer != nil {
 		for deadline := time.Now().Add(peerDeadline); err != nil && time.Now().Before(deadline); {
@@ -85,6 +88,7 @@ func (r *Running) checkUntil(f *Flow) error {
 var (
 	errResent  = errors.New("the client had to send again: its first packet, or the answer, was lost")
 	errArrived = errors.New("packets arrived where none should")
+	errUnseen  = errors.New("silence, but nothing of it came outside: it was dropped")
 )
 
 // check sends what the flow says and returns how the outcome differs from what it wants.
@@ -194,7 +198,7 @@ func (r *Running) checkNothingArrives(f *Flow, p netlab.Probe) error {
 	}
 	switch {
 	case f.Want.kind == untouched && len(outside) == 0:
-		return errors.New("silence, but nothing of it came outside: it was dropped")
+		return errUnseen
 	case f.Want.kind == untouched && !f.From.sends(outside, r.tale):
 		return fmt.Errorf("it came outside changed: %v", outside)
 	case f.Want.kind == dropped && len(outside) > 0:

@@ -261,6 +261,10 @@ func cmpErr(errs ...error) error {
 	return nil
 }
 
+// luck is how often a bug may go unseen by chance: one that ends all UDP flows has the three of its
+// scenario find their old endpoints again once in 343 runs.
+const luck = 3
+
 // Every mutant must be caught, by the scenario and for the reason that the table names. Without
 // the bug the same scenario must pass, or the catch proves nothing.
 func TestMutants(t *testing.T) {
@@ -278,10 +282,16 @@ func TestMutants(t *testing.T) {
 	for _, m := range mutants {
 		tl := findTale(t, m.family, m.scenario)
 		start(m.name, func(t *testing.T) {
-			r := tell(t, m.bug(iptablesSubject(variant)), tl)
-			if !slices.ContainsFunc(r.failures, func(f failure) bool { return strings.HasPrefix(f.what, m.fails) }) {
+			for try := 1; ; try++ {
+				r := tell(t, m.bug(iptablesSubject(variant)), tl)
+				if slices.ContainsFunc(r.failures, func(f failure) bool { return strings.HasPrefix(f.what, m.fails) }) {
+					return
+				}
 				asked, failed := r.faults.counts()
-				t.Errorf("not caught by %s, %s; %d of %d operations failed; failures: %q", tl.name, m.fails, failed, asked, r.failures)
+				t.Logf("not caught by %s, %s; %d of %d operations failed; failures: %q", tl.name, m.fails, failed, asked, r.failures)
+				if try == luck {
+					t.Fatalf("not caught in %d tries", try)
+				}
 			}
 		})
 		if !healthy[tl.name] {
