@@ -32,6 +32,11 @@ var Rules = []Rule{
 		return (typed(theirs, "A") || typed(theirs, "AAAA")) && theirs.Rcode == "NOERROR" && onlyCNAME(theirs) &&
 			(ours.Rcode == "NXDOMAIN" && slices.Equal(folded(theirs.Answer), folded(ours.Answer)) || ours.Rcode == "SERVFAIL" && len(ours.Answer) == 0)
 	}},
+	{"externalname-nodata", func(theirs, ours Answer) bool {
+		return (typed(theirs, "A") || typed(theirs, "AAAA")) && theirs.Rcode == "NOERROR" && ours.Rcode == "NOERROR" && onlyCNAME(theirs) &&
+			slices.Equal(folded(theirs.Answer), folded(ours.Answer)) && len(theirs.Authority) == 0 &&
+			len(ours.Authority) == 1 && strings.Contains(ours.Authority[0], " SOA ")
+	}},
 	{"txt-nodata", func(theirs, ours Answer) bool {
 		return typed(theirs, "TXT") && theirs.Rcode == "NXDOMAIN" && noData(ours) && labels(theirs) <= 2+zone(ours)
 	}},

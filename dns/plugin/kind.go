@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"slices"
 
 	dnswire "github.com/miekg/dns"
 )
@@ -54,6 +55,20 @@ func successKind(m *dnswire.Msg) Kind {
 		}
 	}
 	return kind
+}
+
+// Denied reports whether a message says that there is no such name or record, in its question or at
+// the end of the aliases that the answer begins with (RFC 2308, 2.1 and 2.2), for which a kind is
+// not enough.
+func Denied(m *dnswire.Msg) bool {
+	kind := KindOf(m)
+	if kind != Success || len(m.Question) == 0 {
+		return kind.Denial()
+	}
+	q := m.Question[0].Qtype
+	asked := func(rr dnswire.RR) bool { return q == dnswire.TypeANY || rr.Header().Rrtype == q }
+	soa := func(rr dnswire.RR) bool { return rr.Header().Rrtype == dnswire.TypeSOA }
+	return !slices.ContainsFunc(m.Answer, asked) && slices.ContainsFunc(m.Ns, soa)
 }
 
 // Denial reports whether the kind says that there is no such name or record.

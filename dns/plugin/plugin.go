@@ -176,10 +176,10 @@ func (p Reply) Chase(ctx context.Context, chain Resolver, r *Request, target str
 		p.Msg.Answer = append(p.Msg.Answer, end.Msg.Answer...)
 		p.Msg.Truncated = end.Msg.Truncated
 	}
-	switch kind := KindOf(end.Msg); {
-	case kind.Denial():
+	switch {
+	case Denied(end.Msg):
 		p.Msg.Ns = slices.Clone(end.Msg.Ns)
-	case kind.Error():
+	case KindOf(end.Msg).Error():
 		p.Msg.Ns = nil
 	}
 	if end.Err != nil {

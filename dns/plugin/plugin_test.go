@@ -195,6 +195,39 @@ func TestKindOf(t *testing.T) {
 	}
 }
 
+// TestDenied: a denial may stand at the end of aliases.
+func TestDenied(t *testing.T) {
+	soa := "example.org. 60 IN SOA ns.example.org. host.example.org. 1 2 3 4 5"
+	ns, a := "example.org. 60 IN NS ns.example.org.", "b.example.org. 60 IN A 192.0.2.1"
+	alias := "a.example.org. 60 IN CNAME b.example.org."
+	for _, tc := range []struct {
+		reply plugin.Reply
+		want  bool
+	}{
+		{plugintest.Answers(t, dnswire.RcodeNameError), true},
+		{plugintest.Answers(t, dnswire.RcodeNameError, alias, "--", soa), true},
+		{plugintest.Answers(t, dnswire.RcodeSuccess, "--", soa), true},
+		{plugintest.Answers(t, dnswire.RcodeSuccess, alias, "--", soa), true},
+		{plugintest.Answers(t, dnswire.RcodeSuccess, alias, "--", ns), false},
+		{plugintest.Answers(t, dnswire.RcodeSuccess, alias, a, "--", soa), false},
+		{plugintest.Answers(t, dnswire.RcodeSuccess, "--", ns), false},
+		{plugintest.Answers(t, dnswire.RcodeServerFailure, "--", soa), false},
+		{plugin.Reply{}, false},
+	} {
+		if tc.reply.Msg != nil {
+			tc.reply.Msg.SetQuestion("a.example.org.", dnswire.TypeA)
+		}
+		if got := plugin.Denied(tc.reply.Msg); got != tc.want {
+			t.Errorf("%v, want %v: %v", got, tc.want, tc.reply.Msg)
+		}
+	}
+	any := plugintest.Answers(t, dnswire.RcodeSuccess, alias, "--", soa).Msg
+	any.Question = []dnswire.Question{{Name: "a.example.org.", Qtype: dnswire.TypeANY, Qclass: dnswire.ClassINET}}
+	if plugin.Denied(any) {
+		t.Error("an alias is an answer to ANY")
+	}
+}
+
 // TestOnlyIN refuses what no plugin behind it tells apart.
 func TestOnlyIN(t *testing.T) {
 	next := &plugintest.Next{Replies: map[string]plugin.Reply{"a. A": {Rcode: dnswire.RcodeSuccess}}}

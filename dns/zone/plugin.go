@@ -87,7 +87,7 @@ func (z *Zone) follow(ctx context.Context, r *plugin.Request, m *dnswire.Msg) pl
 		}
 		m.Ns = p.msg.Ns // the name exists, but no such record
 	default:
-		m.Answer, m.Rcode = records, f.rcode
+		m.Answer, m.Ns, m.Rcode = records, f.denial, f.rcode
 	}
 	return plugin.Answered(z.Name(), m)
 }
@@ -98,8 +98,12 @@ type follower struct {
 	r     *plugin.Request
 	m     *dnswire.Msg
 	qtype uint16
-	rcode int   // of the last link outside of the zone
-	err   error // a link that could not be resolved
+
+	// Of the last link outside of the zone: its code, and the SOA if there is nothing at its end.
+	rcode  int
+	denial []dnswire.RR
+
+	err error // a link that could not be resolved
 }
 
 // chain returns the records that a name of the zone leads to. Within the zone, a name that leads
@@ -131,7 +135,7 @@ func (f *follower) chain(ctx context.Context, name string, path []string) (out [
 }
 
 // lookup asks the whole server for a name outside of the zone. An answer that fails is a failure
-// here too, so that the client tries again (RFC 6604). Where nobody can be asked the CNAME is all
+// here too, so that the client tries again (RFC 6604), and a denial is one (RFC 2308, 2.1). Where nobody can be asked the CNAME is all
 // there is to say.
 func (f *follower) lookup(ctx context.Context, target string) []dnswire.RR {
 	if f.z.opts.Resolver == nil {
@@ -153,6 +157,9 @@ func (f *follower) lookup(ctx context.Context, target string) []dnswire.RR {
 	}
 	f.rcode = p.Msg.Rcode
 	f.m.Truncated = f.m.Truncated || p.Msg.Truncated
+	if plugin.Denied(p.Msg) {
+		f.denial = slices.Clone(p.Msg.Ns)
+	}
 	return p.Msg.Answer
 }
 

@@ -26,6 +26,7 @@ func next(t *testing.T) *plugintest.Next {
 			"example.org. 60 IN NS ns.example.org.", "--", "ns.example.org. 60 IN A 192.0.2.9"),
 		"none.example.org. A":  plugintest.Answers(t, dnswire.RcodeNameError, "--", "example.org. "+soaText),
 		"empty.example.org. A": plugintest.Answers(t, dnswire.RcodeSuccess, "--", "example.org. "+soaText),
+		"alias.example.org. A": plugintest.Answers(t, dnswire.RcodeSuccess, "alias.example.org. 60 IN CNAME empty.example.org.", "--", "example.org. "+soaText),
 		"sub.example.org. A": plugintest.Answers(t, dnswire.RcodeSuccess, "--", "sub.example.org. 60 IN NS ns.sub.example.org.",
 			"--", "ns.sub.example.org. 60 IN A 192.0.2.8"),
 	}}
@@ -68,6 +69,7 @@ func TestPlugins(t *testing.T) {
 		{Minimal{}, "full.example.org. A", "NOERROR rd\nfull.example.org. 60 IN A 192.0.2.1\n"},
 		{Minimal{}, "none.example.org. A", "NXDOMAIN rd\nauth example.org. " + soaText + "\n"},
 		{Minimal{}, "empty.example.org. A", "NOERROR rd\nauth example.org. " + soaText + "\n"},
+		{Minimal{}, "alias.example.org. A", "NOERROR rd\nalias.example.org. 60 IN CNAME empty.example.org.\nauth example.org. " + soaText + "\n"},
 		{Minimal{}, "sub.example.org. A", "NOERROR rd\nauth sub.example.org. 60 IN NS ns.sub.example.org.\nmore ns.sub.example.org. 60 IN A 192.0.2.8\n"},
 		{Minimal{}, "other.example.org. A", "REFUSED\n"},
 

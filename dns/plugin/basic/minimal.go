@@ -19,7 +19,7 @@ func (Minimal) Name() string { return "minimal" }
 func (Minimal) Wrap(next plugin.Handler) plugin.Handler {
 	return plugin.HandlerFunc(func(ctx context.Context, r *plugin.Request) plugin.Reply {
 		reply := next.Serve(ctx, r)
-		if reply.Msg == nil || reply.Err != nil || plugin.KindOf(reply.Msg) != plugin.Success {
+		if reply.Msg == nil || reply.Err != nil || plugin.KindOf(reply.Msg) != plugin.Success || plugin.Denied(reply.Msg) {
 			return reply
 		}
 		reply = reply.Shallow(r)

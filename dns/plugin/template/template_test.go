@@ -43,6 +43,7 @@ func world(t *testing.T) *plugintest.Next {
 	return &plugintest.Next{Replies: map[string]plugin.Reply{
 		"google.com. A":    plugintest.Answers(t, 0, "google.com. 9 IN A 192.0.2.1", "--", "google.com. 9 IN NS ns.google.com."),
 		"google.com. AAAA": plugintest.Answers(t, dnswire.RcodeNameError, "--", "google.com. 9 IN SOA ns. host. 1 2 3 4 5"),
+		"chain.com. AAAA":  plugintest.Answers(t, 0, "chain.com. 9 IN CNAME end.net.", "--", "end.net. 9 IN SOA ns. host. 1 2 3 4 5"),
 		"fail.com. A":      plugin.Fail("x", dnswire.RcodeServerFailure, os.ErrDeadlineExceeded),
 		"drop.com. A":      {Drop: true},
 		"other. A":         {Rcode: dnswire.RcodeNotImplemented},
@@ -106,6 +107,8 @@ func TestTemplate(t *testing.T) {
 			"NOERROR aa rd\nfoogle.com. 60 IN CNAME google.com.\ngoogle.com. 9 IN A 192.0.2.1\n"},
 		{"alias of another type", "template IN ANY foogle.com {\nanswer \"foogle.com 60 IN CNAME google.com\"\n}", "foogle.com. TXT", "NOERROR aa rd\nfoogle.com. 60 IN CNAME google.com.\n"},
 		{"alias to what is not there", "template IN ANY foogle.com {\nanswer \"foogle.com 60 IN CNAME google.com\"\n}", "foogle.com. AAAA", "NXDOMAIN aa rd\nfoogle.com. 60 IN CNAME google.com.\nauth google.com. 9 IN SOA ns. host. 1 2 3 4 5\n"},
+		{"alias to what has no such record", "template IN ANY foogle.com {\nanswer \"foogle.com 60 IN CNAME chain.com\"\n}", "foogle.com. AAAA",
+			"NOERROR aa rd\nfoogle.com. 60 IN CNAME chain.com.\nchain.com. 9 IN CNAME end.net.\nauth end.net. 9 IN SOA ns. host. 1 2 3 4 5\n"},
 		{"alias and authority of one's own", "template IN ANY foogle.com {\nanswer \"foogle.com 60 IN CNAME google.com\"\nauthority \"foogle.com 60 IN NS ns\"\n}", "foogle.com. AAAA",
 			"NXDOMAIN aa rd\nfoogle.com. 60 IN CNAME google.com.\nauth google.com. 9 IN SOA ns. host. 1 2 3 4 5\nauth foogle.com. 60 IN NS ns.\n"},
 		{"alias and a code of one's own", "template IN ANY foogle.com {\nrcode NXDOMAIN\nanswer \"foogle.com 60 IN CNAME google.com\"\n}", "foogle.com. A",
