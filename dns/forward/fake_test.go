@@ -232,6 +232,16 @@ func serve(f *Forward, s string) plugin.Reply {
 	return f.Wrap(plugin.End).Serve(context.Background(), request(s))
 }
 
+// waiting is how many clients wait for flights under way.
+func waiting(f *Forward) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, fl := range f.flights {
+		n += fl.clients
+	}
+	return n
+}
+
 // got puts a reply in words: the code and the answer, without TTLs.
 func got(p plugin.Reply) string {
 	out := dnswire.RcodeToString[p.Code()]

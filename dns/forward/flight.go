@@ -20,11 +20,12 @@ type flightKey struct {
 	send       string // packed EDNS options that the Corefile wants the upstream to get
 }
 
-// A flight is a question that is being asked. Fields are set before done is closed.
+// A flight is a question that is being asked. Its outcome is set before done is closed.
 type flight struct {
-	done chan struct{}
-	msg  *dnswire.Msg // shared by all who wait: nobody changes it
-	err  error
+	clients int // that took part in it; under the lock of flights
+	done    chan struct{}
+	msg     *dnswire.Msg // shared by all who wait: nobody changes it
+	err     error
 }
 
 // fly returns the answer of the flight for a request, a new one or one that is under way.
@@ -49,6 +50,7 @@ func (f *Forward) fly(ctx context.Context, r *plugin.Request) (*dnswire.Msg, err
 		spelled := r.Spelled()
 		f.running.Go(func() { f.land(k, fl, spelled, r.Send) })
 	}
+	fl.clients++
 	f.mu.Unlock()
 	select {
 	case <-fl.done:

@@ -68,7 +68,7 @@ func TestSend(t *testing.T) {
 		})
 	}
 	all.Go(func() { serve(f, "www.example. A") })
-	until(t, "all wait", func() bool { return f.active.Load() == 4 && len(up.asked()) == 3 })
+	until(t, "all wait", func() bool { return waiting(f) == 4 && len(up.asked()) == 3 })
 	close(hold)
 	all.Wait()
 	var got []string

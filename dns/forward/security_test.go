@@ -148,7 +148,7 @@ func TestOneFlight(t *testing.T) {
 			answers[i] = strings.TrimSuffix(got(p), " "+string(name)+" 192.0.2.1")
 		})
 	}
-	until(t, "all wait", func() bool { return f.active.Load() == clients })
+	until(t, "all wait", func() bool { return waiting(f) == clients })
 	others := []string{"www.example. AAAA", "www.example. A do", "www.example. A cd", "www.example. A norec", "www.example. A tcp", "w.example. A"}
 	for _, q := range others {
 		all.Go(func() { serve(f, q) })
