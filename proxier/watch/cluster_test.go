@@ -42,7 +42,10 @@ type apiServer struct {
 
 func newAPIServer(t *testing.T, objects ...runtime.Object) *apiServer {
 	t.Helper()
-	s := &apiServer{Server: listwatch.New(), t: t, addr: "127.0.0.1:0", refuse: map[string]int{}, asked: map[string]bool{}}
+	// An address that no other process has, so that the port is free when the server returns.
+	pid := os.Getpid()
+	addr := fmt.Sprintf("127.%d.%d.1:0", 1+pid>>8%254, pid%256)
+	s := &apiServer{Server: listwatch.New(), t: t, addr: addr, refuse: map[string]int{}, asked: map[string]bool{}}
 	set(t, s.Server, objects...)
 	s.start()
 	t.Cleanup(func() { s.stop() })
