@@ -11,8 +11,8 @@ import (
 	"github.com/fairway-lb/fairway/proxier"
 )
 
-// stall is how long a Stream waits for one echo.
-const stall = 5 * time.Second
+// stall is how long a Stream waits for one echo. It is long because the machine may be busy.
+const stall = 15 * time.Second
 
 // A Stream is a TCP connection that exchanges lines with its server all the time. It is safe for
 // concurrent use.
@@ -104,15 +104,17 @@ func (s *Stream) Status() (exchanges int, longest time.Duration, err error) {
 // Alive waits until another n lines have been exchanged, and returns the error that prevented it.
 func (s *Stream) Alive(n int) error {
 	before, _, _ := s.Status()
-	for deadline := time.Now().Add(stall); ; {
+	last, since := before, time.Now()
+	for {
 		now, _, err := s.Status()
-		if err != nil {
+		switch {
+		case err != nil:
 			return fmt.Errorf("stream to %s after %d lines: %w", s.Name, now, err)
-		}
-		if now >= before+n {
+		case now >= before+n:
 			return nil
-		}
-		if time.Now().After(deadline) {
+		case now > last:
+			last, since = now, time.Now()
+		case time.Since(since) > stall:
 			return fmt.Errorf("stream to %s stalls after %d lines", s.Name, now)
 		}
 		time.Sleep(time.Millisecond)
