@@ -30,8 +30,9 @@ import (
 
 const (
 	// patience bounds the wait for anything that is to reach the kernel. It takes well under a
-	// second on a machine that does nothing else.
-	patience    = 20 * time.Second
+	// second on a machine that does nothing else, unless the API server was away: the agent tries
+	// again after up to 12 s.
+	patience    = time.Minute
 	backendPort = 8080
 )
 

@@ -116,12 +116,12 @@ func (c *cluster) startResolver(t *testing.T, corefile string) *process.Process 
 // page asks for a page of the resolver's HTTP servers, without net/http, which would connect from
 // another thread and so from another namespace.
 func page(port int, path string) (string, error) {
-	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
+	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), patience)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return "", err
 	}
 	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.0\r\n\r\n"); err != nil {
@@ -134,7 +134,7 @@ func page(port int, path string) (string, error) {
 // lookup asks the resolver on node-1.
 func (c *cluster) lookup(name string, qtype uint16) (m *dnswire.Msg, err error) {
 	err = c.inNode(func() error {
-		client := dnswire.Client{Timeout: 5 * time.Second}
+		client := dnswire.Client{Timeout: patience}
 		m, _, err = client.Exchange(new(dnswire.Msg).SetQuestion(name, qtype), netip.AddrPortFrom(netlab.Node1Addr, 53).String())
 		return err
 	})

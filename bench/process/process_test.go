@@ -48,11 +48,12 @@ func TestOutlivesTheCaller(t *testing.T) {
 func TestStop(t *testing.T) {
 	tests := map[string]struct {
 		script string
+		grace  time.Duration
 		obeys  bool
 	}{
-		"obeys":     {"trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done", true},
-		"does not":  {"trap '' TERM; echo ready; while :; do sleep 0.01; done", false},
-		"is killed": {"echo ready; exec sleep 100", true},
+		"obeys":     {"trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done", 30 * time.Second, true},
+		"does not":  {"trap '' TERM; echo ready; while :; do sleep 0.01; done", 200 * time.Millisecond, false},
+		"is killed": {"echo ready; exec sleep 100", 30 * time.Second, true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -66,7 +67,7 @@ func TestStop(t *testing.T) {
 				}
 				time.Sleep(time.Millisecond)
 			}
-			if err := p.Stop(200 * time.Millisecond); (err == nil) != tt.obeys {
+			if err := p.Stop(tt.grace); (err == nil) != tt.obeys {
 				t.Errorf("got %v", err)
 			}
 			if p.Err() == nil {

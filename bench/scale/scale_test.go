@@ -71,7 +71,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("churn: %+v", c)
 	}
 	for name, c := range map[string]*process.Cost{"sync": s.SyncCost, "changes": s.ChangesCost, "rolling": &s.Rolling.Cost, "churn": &s.Churn.Cost} {
-		if c == nil || c.User <= 0 || c.System < 0 || c.CPU() > s.CPU || (c.Calls > 0) != (s.NoCalls == "") {
+		if c == nil || c.CPU() <= 0 || c.User < 0 || c.System < 0 || c.CPU() > s.CPU || (c.Calls > 0) != (s.NoCalls == "") {
 			t.Errorf("cost of %s: %+v, %s", name, c, s.NoCalls)
 		}
 	}
