@@ -17,6 +17,8 @@ const (
 	markChain        = "KUBE-MARK-MASQ"   // nat: sets the mark
 	forwardChain     = "KUBE-FORWARD"     // filter: lets forwarded Service traffic pass
 
+	standInChain = "FAIRWAY-STANDIN" // nat: connections that a server of this node takes while it is there
+
 	podsChain   = "FAIRWAY-PODS"     // nat: dispatch of what pods send
 	markedChain = "FAIRWAY-MARKED"   // nat: dispatch of what carries the mark already
 	clusterRoot = "FAIRWAY-CLUSTER"  // nat: tree over addresses that masquerade all clients but pods
@@ -31,8 +33,10 @@ const (
 
 // What chains with a hash in their name start with.
 const (
-	svcPrefix = "KUBE-SVC-" // a pool of the whole cluster
-	svlPrefix = "KUBE-SVL-" // a pool of this node
+	svcPrefix     = "KUBE-SVC-"   // a pool of the whole cluster
+	svlPrefix     = "KUBE-SVL-"   // a pool of this node
+	standInPrefix = "FAIRWAY-SI-" // a pool of such servers
+
 	extPrefix = "KUBE-EXT-" // the choice of a pool by origin
 	fwPrefix  = "KUBE-FW-"  // the choice by client address
 	sepPrefix = "KUBE-SEP-" // no chain, but the name of an affinity list
@@ -50,14 +54,14 @@ const (
 // ours are the chains, of a table, that Fairway makes or that kube-proxy may have left. Not
 // among them are kubelet's: KUBE-FIREWALL, KUBE-KUBELET-CANARY and KUBE-IPTABLES-HINT.
 var ours = map[string][]string{
-	"nat": {servicesChain, nodePortsChain, postroutingChain, markChain, podsChain, markedChain,
+	"nat": {servicesChain, nodePortsChain, postroutingChain, markChain, podsChain, markedChain, standInChain,
 		clusterRoot, masqRoot, addressRoot, hairpinRoot, tryChain, "KUBE-PROXY-CANARY", "KUBE-LOAD-BALANCER"},
 	"filter": {servicesChain, nodePortsChain, forwardChain, denyRoot, denyPorts, guardChain, tryChain,
 		"KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL", "KUBE-PROXY-CANARY"},
 }
 
 var ourPrefixes = []string{svcPrefix, svlPrefix, extPrefix, fwPrefix, sepPrefix, "KUBE-XLB-",
-	clusterPrefix, masqPrefix, addressPrefix, portPrefix, denyPrefix, denyPortPrefix, hairpinPrefix, verdictPrefix}
+	clusterPrefix, masqPrefix, addressPrefix, portPrefix, denyPrefix, denyPortPrefix, hairpinPrefix, verdictPrefix, standInPrefix}
 
 // isOurs reports whether a chain of a table is Fairway's, or one that Fairway takes over.
 func isOurs(table, chain string) bool {
@@ -103,6 +107,10 @@ func (c *compiler) natTable(s owned) restore.Table {
 		builtin("POSTROUTING", `-m comment --comment "kubernetes postrouting rules" -j `+postroutingChain),
 		{Name: markChain, Rules: []string{"-j MARK --set-xmark " + c.mark}},
 	}}
+	if len(s.standIns) > 0 {
+		t.Chains[0].Rules = []string{"-j " + standInChain, portals}
+		t.Chains = append(t.Chains, restore.Chain{Name: standInChain, Rules: s.standIns})
+	}
 	t.Chains = append(t.Chains, c.dispatch(s)...)
 	t.Chains = append(t.Chains, c.postrouting()...)
 	t.Chains = append(t.Chains, s.chains...)

@@ -90,7 +90,7 @@ func changedPools(was, in input) (map[poolKey]*proxier.Pool, bool) {
 		if a == b {
 			continue
 		}
-		if a.FrontendKey != b.FrontendKey || a.Owner != b.Owner || a.Affinity != b.Affinity || a.Balance != b.Balance ||
+		if a.FrontendKey != b.FrontendKey || a.Owner != b.Owner || a.Affinity != b.Affinity || a.Balance != b.Balance || a.StandIn != b.StandIn ||
 			(a.Sources == nil) != (b.Sources == nil) || !slices.Equal(a.Sources, b.Sources) {
 			return nil, false
 		}

@@ -33,9 +33,15 @@ type Options struct {
 	// Note, if not nil, is told why iptables-restore wrote what usually takes no program. That is
 	// slower, and no failure. It is called by Apply.
 	Note func(reason error)
+	// NoSocket, if not nil, is told that the kernel of a family cannot look for sockets (xt_socket), and
+	// what it said: from then on stand-ins take connections whether they are there or not. It is
+	// called by Apply.
+	NoSocket func(err error)
 
 	// hairpinList tests for hairpin connections endpoint by endpoint, for kernels without xt_bpf.
 	hairpinList bool
+	// noSocket lets stand-ins take connections always, for kernels without xt_socket.
+	noSocket bool
 	// portsInOrder does without --random-fully, which iptables has since 1.6.2.
 	portsInOrder bool
 }
@@ -147,8 +153,36 @@ type compiler struct {
 }
 
 func newCompiler(in input, o Options, known map[poolKey]restore.Chain) *compiler {
+	if o.noSocket {
+		in.frontends = alwaysStandIn(in.frontends)
+	}
 	return &compiler{in: in, pods: podMatch(in), mark: markText(o.MasqueradeBit),
 		masquerade: masqueradeTarget(o), hairpinList: o.hairpinList, cache: known}
+}
+
+// alwaysStandIn returns frontends whose stand-ins take all connections, there or not.
+func alwaysStandIn(frontends []*proxier.Frontend) []*proxier.Frontend {
+	if !standsIn(frontends) {
+		return frontends
+	}
+	out := slices.Clone(frontends)
+	for i, f := range out {
+		if f.StandIn == nil {
+			continue
+		}
+		g := *f
+		for o := range g.From {
+			g.From[o].Pool = f.StandIn
+		}
+		g.StandIn = nil
+		out[i] = &g
+	}
+	return out
+}
+
+// standsIn reports whether a frontend has a stand-in.
+func standsIn(frontends []*proxier.Frontend) bool {
+	return slices.ContainsFunc(frontends, func(f *proxier.Frontend) bool { return f.StandIn != nil })
 }
 
 // podMatch returns the tests for a packet that comes from a pod, none if the node cannot tell.

@@ -14,6 +14,9 @@
 // The first packet of a connection meets the nat table; the kernel's connection table does the
 // rest. From PREROUTING or OUTPUT:
 //
+//	FAIRWAY-STANDIN     from PREROUTING alone: addresses for which a server of this node stands in
+//	                    while it has a socket bound there, so no longer than it lives
+//	FAIRWAY-SI-<hash>   those servers
 //	KUBE-SERVICES       loopback addresses return; everything else tries what follows, in
 //	                    FAIRWAY-PODS if a pod sent it, in FAIRWAY-MARKED if it has the mark
 //	FAIRWAY-CLUSTER...  a tree over addresses and ports that masquerade all but pods (tree.go)
@@ -79,6 +82,9 @@
 //   - Balance: it chooses at random, whatever a frontend asks for.
 //   - Affinity is kept by xt_recent, which remembers 100 clients per endpoint unless the kernel
 //     module's parameter ip_list_tot says otherwise; the oldest are forgotten first.
+//   - It does not lead connections that start on this node to a server that stands in for others:
+//     the kernel looks for sockets (xt_socket) in PREROUTING, not in OUTPUT. Where it has no
+//     xt_socket, such servers get all connections, be they there or not.
 //   - It does not look at the order of our rules and others' in a built-in chain: ours are
 //     inserted at the head, and stay where they are.
 //   - It does not delete stale connections; see proxier/conntrack.

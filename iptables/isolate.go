@@ -84,12 +84,8 @@ func (f *family) retry(ctx context.Context, wanted input, cause error, ch *proxi
 			return in, err
 		}
 	}
-	if !f.options.hairpinList { // perhaps there is no xt_bpf
-		f.options.hairpinList = true
-		if in, err := attempt(); !refused(err) {
-			return in, err
-		}
-		f.options.hairpinList = false
+	if in, done, err := f.simplify(standsIn(wanted.frontends), cause, attempt); done {
+		return in, err
 	}
 	bad, err := f.isolate(ctx, wanted)
 	if err != nil {
@@ -100,6 +96,27 @@ func (f *family) retry(ctx context.Context, wanted input, cause error, ch *proxi
 	}
 	f.refusals = bad
 	return attempt()
+}
+
+// simplify does without what the kernel may lack, until a script is taken. It returns false if that is
+// not the reason.
+func (f *family) simplify(standsIn bool, cause error, attempt func() (input, error)) (in input, done bool, err error) {
+	was := f.options
+	for _, without := range []struct{ bpf, socket bool }{{bpf: true}, {socket: true}, {bpf: true, socket: true}} {
+		if without.bpf && was.hairpinList || without.socket && (was.noSocket || !standsIn) {
+			continue
+		}
+		f.options.hairpinList, f.options.noSocket = was.hairpinList || without.bpf, was.noSocket || without.socket
+		if in, err = attempt(); refused(err) {
+			continue
+		}
+		if without.socket && err == nil && f.options.NoSocket != nil {
+			f.options.NoSocket(cause)
+		}
+		return in, true, err
+	}
+	f.options = was
+	return in, false, nil
 }
 
 // isolate finds the Service ports that the kernel refuses, among those that changed, by

@@ -13,17 +13,25 @@ import (
 func (c *compiler) scan() {
 	c.pools = map[*proxier.Pool]restore.Chain{}
 	c.used = map[poolKey]restore.Chain{}
+	add := func(p *proxier.Pool, f *proxier.Frontend) {
+		if c.pools[p].Name != "" {
+			return
+		}
+		key := keyOf(p, f)
+		chain, ok := c.cache[key]
+		if !ok {
+			chain = c.poolChain(key)
+		}
+		c.pools[p], c.used[key] = chain, chain
+	}
 	for _, f := range c.in.frontends {
 		for o, r := range f.From {
-			if len(r.Pool.Endpoints) == 0 || !c.reachable(proxier.Origin(o)) || c.pools[r.Pool].Name != "" {
-				continue
+			if len(r.Pool.Endpoints) > 0 && c.reachable(proxier.Origin(o)) {
+				add(r.Pool, f)
 			}
-			key := keyOf(r.Pool, f)
-			chain, ok := c.cache[key]
-			if !ok {
-				chain = c.poolChain(key)
-			}
-			c.pools[r.Pool], c.used[key] = chain, chain
+		}
+		if f.StandIn != nil {
+			add(f.StandIn, f)
 		}
 	}
 }
@@ -51,10 +59,7 @@ func (c *compiler) reachable(o proxier.Origin) bool {
 func (c *compiler) poolChain(key poolKey) restore.Chain {
 	p := key.pool
 	proto := protocol(p.Owner.Protocol)
-	name := svcPrefix
-	if p.Scope == proxier.ThisNode {
-		name = svlPrefix
-	}
+	name := [proxier.Scopes]string{proxier.Everywhere: svcPrefix, proxier.ThisNode: svlPrefix, proxier.StandsIn: standInPrefix}[p.Scope]
 	id := p.Owner.String() + proto
 	chain := restore.Chain{Name: name + hash(id), Rules: make([]string, 0, len(p.Endpoints))}
 	next := c.comment(p.Owner) // goes to the first rule

@@ -15,6 +15,10 @@ type owned struct {
 	chains  []restore.Chain
 	entries [len(addressTrees)][]entry // of addresses
 	ports   []entry                    // of NodePorts
+	// standIns are the rules that try for servers of this node first. They can only be reached from
+	// PREROUTING: the kernel has no way to look for a socket in OUTPUT, where connections of the node
+	// itself begin.
+	standIns []string
 }
 
 // services compiles every pool and frontend for the nat table.
@@ -33,6 +37,9 @@ func (c *compiler) services() owned {
 	// when this node forwards nothing for it.
 	partial := map[proxier.FrontendKey][]string{}
 	for _, f := range c.in.frontends {
+		if f.StandIn != nil {
+			out.standIns = append(out.standIns, rule(keyMatch(f.FrontendKey), haveSocket, "-g", c.pools[f.StandIn].Name))
+		}
 		in := -1 // the tree
 		var marked [proxier.Origins]bool
 		if !f.IsNodePort() {
@@ -102,6 +109,10 @@ func (c *compiler) target(f *proxier.Frontend, marked [proxier.Origins]bool, add
 	}
 	return add(restore.Chain{Name: fwPrefix + hash(id, strings.Join(allow, "\n")), Rules: allow})
 }
+
+// haveSocket holds while a socket is bound to the very address and port that a packet is for: not to
+// any address, which could be a socket of anybody.
+const haveSocket = "-m socket"
 
 const local = "-m addrtype --src-type LOCAL"
 

@@ -75,6 +75,10 @@ func drawSnapshot(t *rapid.T, node *proxier.Node, limit int) *proxier.Snapshot {
 		everywhere := drawPool(t, owner, v6)
 		here := drawPool(t, owner, v6)
 		here.Scope = proxier.ThisNode
+		standIn := &proxier.Pool{Owner: owner, Scope: proxier.StandsIn}
+		for _, a := range nodeAddrs[v6][:rapid.IntRange(1, 2).Draw(t, "stand-ins")] {
+			standIn.Endpoints = append(standIn.Endpoints, &proxier.Endpoint{Addr: a, Port: 53, Ready: true, Local: true, NodeName: node.Name})
+		}
 		affinity := rapid.SampledFrom([]time.Duration{0, 0, 3 * time.Hour}).Draw(t, "affinity")
 		for range rapid.IntRange(1, 4).Draw(t, "frontends") {
 			f := drawFrontend(t, owner, v6)
@@ -88,6 +92,9 @@ func drawSnapshot(t *rapid.T, node *proxier.Node, limit int) *proxier.Snapshot {
 					Pool:       rapid.SampledFrom([]*proxier.Pool{everywhere, everywhere, here}).Draw(t, "pool"),
 					Masquerade: rapid.Bool().Draw(t, "masquerade"),
 				}
+			}
+			if !f.IsNodePort() && f.Sources == nil && rapid.IntRange(0, 3).Draw(t, "stands in") == 0 {
+				f.StandIn = standIn
 			}
 			if node.Pods.For(v6).IsZero() {
 				f.From[proxier.FromPod] = f.From[proxier.FromOutside]

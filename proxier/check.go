@@ -29,6 +29,15 @@ func (s *Snapshot) Check() error {
 		scope Scope
 	}
 	pools := map[poolName]*Pool{}
+	check := func(f *Frontend, p *Pool) {
+		name := poolName{f.Owner, f.Addr.Is6(), p.Scope}
+		if was, ok := pools[name]; ok && was != p {
+			bad("frontend %s does not share the pool of %v", f, name)
+		} else if !ok {
+			pools[name] = p
+			checkPool(f, p, bad)
+		}
+	}
 	for i, f := range s.Frontends {
 		if i > 0 && s.Frontends[i-1].Compare(f.FrontendKey) >= 0 {
 			bad("frontend %s is out of order", f)
@@ -52,13 +61,16 @@ func (s *Snapshot) Check() error {
 				bad("frontend %s has no pool from %s", f, Origin(o))
 				continue
 			}
-			name := poolName{f.Owner, f.Addr.Is6(), r.Pool.Scope}
-			if was, ok := pools[name]; ok && was != r.Pool {
-				bad("frontend %s does not share the pool of %v", f, name)
-			} else if !ok {
-				pools[name] = r.Pool
-				checkPool(f, r.Pool, bad)
+			if r.Pool.Scope == StandsIn {
+				bad("frontend %s has a stand-in always from %s", f, Origin(o))
 			}
+			check(f, r.Pool)
+		}
+		if f.StandIn != nil {
+			if f.StandIn.Scope != StandsIn || len(f.StandIn.Endpoints) == 0 || f.Sources != nil || f.IsNodePort() {
+				bad("frontend %s cannot have %v for stand-in", f, f.StandIn)
+			}
+			check(f, f.StandIn)
 		}
 	}
 	return errors.Join(errs...)

@@ -150,6 +150,12 @@ type Frontend struct {
 	Sources []netip.Prefix
 	// From says what happens to a new connection, by the origin of its first packet.
 	From [Origins]Route
+	// StandIn, if not nil, takes new connections as long as a process on this node has a socket bound
+	// to the frontend's own address and port, and From takes them otherwise: whatever way the process
+	// ends, they go elsewhere from that moment. It has endpoints, which are of this node. A backend
+	// leaves to From the connections whose kernel path cannot ask for a socket; one whose kernel
+	// cannot ask at all lets StandIn take them always.
+	StandIn *Pool
 	// Affinity is how long a client address sticks to an endpoint after its last new
 	// connection; 0 for not at all. All frontends of one Owner have the same.
 	Affinity time.Duration
@@ -179,16 +185,16 @@ type Pool struct {
 // A Scope names a pool within its owner and family.
 type Scope uint8
 
-// The scopes: endpoints of the whole cluster, or of this node only.
+// The scopes: endpoints of the whole cluster, of this node only, or the servers of this node that
+// stand in for all others, which are in pools of Frontend.StandIn alone.
 const (
 	Everywhere Scope = iota
 	ThisNode
+	StandsIn
+	Scopes // how many there are
 )
 
-// String returns everywhere or this-node.
+// String returns everywhere, this-node or stands-in.
 func (s Scope) String() string {
-	if s == ThisNode {
-		return "this-node"
-	}
-	return "everywhere"
+	return [...]string{"everywhere", "this-node", "stands-in"}[s]
 }

@@ -78,7 +78,8 @@ type nodeDNS struct {
 	filter    *node.Clients
 	server    atomic.Pointer[server.Server]
 	inForce   proxier.Feed // what the kernel does
-	standing  atomic.Bool  // the store leads the Service here
+	hold      node.Hold
+	standing  atomic.Bool // the store leads the Service here
 	stopWatch context.CancelFunc
 	watching  sync.WaitGroup
 }
@@ -86,7 +87,7 @@ type nodeDNS struct {
 // newNodeDNS returns a resolver that does nothing yet. It fails if its Corefile cannot be used.
 func newNodeDNS(s settings, store *watch.Store, log *slog.Logger) (*nodeDNS, error) {
 	d := &nodeDNS{nodeSettings: s.dns, manifests: s.manifests, client: s.client, store: store, log: log,
-		zone: ".", gate: node.NewGate(node.Patience, log), filter: node.NewClients(s.dns.addrs, s.dns.clients, log), stopWatch: func() {}}
+		zone: ".", gate: node.NewGate(node.Patience, log), filter: node.NewClients(s.dns.addrs, s.dns.clients, log), hold: node.Hold{Log: log}, stopWatch: func() {}}
 	cfg, err := d.load()
 	if err != nil {
 		return nil, err
@@ -283,7 +284,7 @@ func (d *nodeDNS) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	standing := 0.0
-	if d.standing.Load() {
+	if d.standing.Load() && d.hold.Complete() {
 		standing = 1
 	}
 	ch <- prometheus.MustNewConstMetric(descStanding, prometheus.GaugeValue, standing)

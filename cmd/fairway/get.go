@@ -142,6 +142,9 @@ func frontendColumns() (string, func(admin.Frontend) []string) {
 				}
 			}
 		}
+		for _, e := range f.StandIn {
+			endpoints = append(endpoints, "unless "+e+" is there")
+		}
 		at := net.JoinHostPort(f.Address, strconv.Itoa(int(f.Port)))
 		if f.Kind == "NodePort" { // every address of the node
 			at = strings.Replace(strings.Replace(at, "0.0.0.0", "*", 1), "::", "*", 1)

@@ -115,6 +115,12 @@ func newProxy(s settings, log *slog.Logger) (*proxy, error) {
 		return nil, err
 	}
 	s.iptables.Note = func(reason error) { log.Info("iptables-restore had to write a table", "reason", reason) }
+	var once sync.Once // not for each family
+	s.iptables.NoSocket = func(err error) {
+		once.Do(func() {
+			log.Warn("the kernel has no xt_socket: if this process is killed, there is no DNS on this node until it starts again", "err", err)
+		})
+	}
 	if p.backend, err = newBackend(s); err != nil {
 		p.admin.Close()
 		return nil, err
@@ -164,6 +170,7 @@ func (p *proxy) run(ctx context.Context) error {
 		loop.Applying = p.dns.gate.Applying
 		g.Go(func() error { return p.dns.run(ctx, p.bindHardFail) })
 		part(func(ctx context.Context) { p.dns.filter.Follow(ctx, &p.dns.inForce) })
+		part(func(ctx context.Context) { p.dns.hold.Follow(ctx, &p.dns.inForce) })
 		if p.dns.service.Name != "" {
 			p.dns.watch(ctx)
 		}

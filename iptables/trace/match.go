@@ -55,8 +55,10 @@ func parse(text string) (rule, error) {
 			negate = true
 			continue
 		case a == "-m":
-			module = next()
-			continue
+			if module = next(); module != "socket" {
+				continue
+			}
+			f = haveSocket
 		case a == "-j" || a == "-g":
 			r.target, r.goTo = next(), a == "-g"
 			for len(args) > 0 {
@@ -176,6 +178,11 @@ func recentMatch(options map[string]string) match {
 		w.affinity = name
 		return true
 	}
+}
+
+// haveSocket asks for a socket at the packet's destination, as -m socket does without options.
+func haveSocket(m *Machine, w *walk) bool {
+	return m.Socket != nil && m.Socket(netip.AddrPortFrom(w.packet.Dst, w.packet.Port), w.packet.Protocol)
 }
 
 // header returns an IP header with two addresses.

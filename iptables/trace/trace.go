@@ -40,6 +40,8 @@ type Outcome struct {
 type Machine struct {
 	tables map[string]map[string]*chain
 	local  func(netip.Addr) bool
+	// Socket, if set, tells whether a socket is bound to an address and port of a protocol.
+	Socket func(at netip.AddrPort, protocol string) bool
 	// Visit, if set, is called for every rule that a packet is tried on.
 	Visit func(table, chain string, rule string)
 }

@@ -35,6 +35,9 @@ type Frontend struct {
 	FromPod     Route `json:"fromPod"`
 	FromNode    Route `json:"fromNode"`
 	FromOutside Route `json:"fromOutside"`
+	// StandIn are servers of this node, address:port, that take connections instead while one has a
+	// socket bound to the frontend's own address.
+	StandIn []string `json:"standIn,omitempty"`
 }
 
 // A Route is where connections of one origin go.
@@ -116,6 +119,9 @@ func Frontends(s *proxier.Snapshot, name string) []Frontend {
 			Service: f.Owner.NamespacedName.String(), PortName: f.Owner.Port,
 			AffinitySeconds: int(f.Affinity.Seconds()), Balance: f.Balance.String(),
 			FromPod: route(f.From[proxier.FromPod]), FromNode: route(f.From[proxier.FromNode]), FromOutside: route(f.From[proxier.FromOutside]),
+		}
+		if f.StandIn != nil {
+			a.StandIn = route(proxier.Route{Pool: f.StandIn}).Endpoints
 		}
 		for _, p := range f.Sources {
 			a.Sources = append(a.Sources, p.String())

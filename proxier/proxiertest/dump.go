@@ -157,6 +157,9 @@ func Text(s *proxier.Snapshot) string {
 			}
 			b.WriteByte('\n')
 		}
+		if f.StandIn != nil {
+			fmt.Fprintf(&b, "  stands in  %v\n", f.StandIn.Endpoints)
+		}
 	}
 	for _, p := range s.Problems {
 		fmt.Fprintf(&b, "problem: %s\n", p)

@@ -353,6 +353,9 @@ func parts(s *proxier.Snapshot) map[string]any {
 		for _, r := range f.From {
 			out[fmt.Sprintf("pool %v %t %s", f.Owner, f.Addr.Is6(), r.Pool.Scope)] = r.Pool
 		}
+		if p := f.StandIn; p != nil {
+			out[fmt.Sprintf("pool %v %t %s", f.Owner, f.Addr.Is6(), p.Scope)] = p
+		}
 	}
 	return out
 }

@@ -14,7 +14,7 @@ import (
 type candidate struct {
 	*proxier.Endpoint
 	hidden  bool // of a slice that proxies do not use
-	standIn bool // takes the place of all others
+	standIn bool // takes the place of all others while it is there
 	forNode hint
 	forZone hint
 }

@@ -235,7 +235,9 @@ func (b *builder) frontends(svc *proxier.Service, endpoints [][]candidate, vips 
 			}
 			rt := base
 			rt.owner = proxier.ServicePortName{NamespacedName: b.g.Name, Port: port.Name, Protocol: port.Protocol}
-			rt.list = usable(endpoints[i], v6)
+			var standIns []candidate
+			rt.list, standIns = usable(endpoints[i], v6)
+			rt.divert(v6, standIns)
 			rt.tellsPods = b.env.tellsPods(v6)
 			add := func(a netip.Addr, number uint16, kind proxier.Kind, sources []netip.Prefix) {
 				out = append(out, &proxier.Frontend{
@@ -244,6 +246,7 @@ func (b *builder) frontends(svc *proxier.Service, endpoints [][]candidate, vips 
 					Owner:       rt.owner,
 					Sources:     sources,
 					From:        rt.routes(v6, kind),
+					StandIn:     rt.standIn(v6, kind),
 					Affinity:    svc.Affinity,
 					Balance:     balance,
 				})

@@ -29,8 +29,10 @@ type Inputs struct {
 }
 
 // A StandIn is a server on this node, such as the proxy's own resolver, that takes connections to one
-// port of a Service in place of the endpoints that the cluster lists: whatever policy the Service
-// has, its nearest server is on the node itself. It is immutable.
+// port of a Service's cluster IPs in place of the endpoints that the cluster lists: whatever policy the
+// Service has, its nearest server is on the node itself. While other endpoints could take them, it does
+// so only as long as it has a socket bound to the cluster IP and that port, see
+// [proxier.Frontend.StandIn]: it may end without a word. It is immutable.
 type StandIn struct {
 	Service proxier.NamespacedName
 	Port    uint16 // the Service's, of TCP and of UDP

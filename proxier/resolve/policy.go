@@ -42,11 +42,12 @@ func (b *builder) externalPolicy() bool {
 type router struct {
 	owner         proxier.ServicePortName
 	list          []candidate // usable ones of the family
+	standIns      []candidate // servers that stand in for list while they are there
 	tellsPods     bool
 	masqueradeAll bool
 	internalLocal bool
 	externalLocal bool
-	pools         [2]*proxier.Pool // by scope; nil until asked for
+	pools         [proxier.Scopes]*proxier.Pool // by scope; nil until asked for
 	oldPools      map[poolKey]*proxier.Pool
 }
 
@@ -62,14 +63,17 @@ func (r *router) pool(v6 bool, scope proxier.Scope) *proxier.Pool {
 		return r.pools[scope]
 	}
 	p := proxier.Pool{Owner: r.owner, Scope: scope}
-	if scope == proxier.ThisNode {
+	switch scope {
+	case proxier.StandsIn:
+		p.Endpoints = everywhere(r.standIns)
+	case proxier.ThisNode:
 		p.Endpoints = onThisNode(r.list)
 		// A client must not be refused here if another node would have served it: it waits
 		// for its load balancer to turn elsewhere (S-39b).
 		if slices.ContainsFunc(r.list, func(c candidate) bool { return c.Ready || lastResort(c) }) {
 			p.Empty = proxier.Drop
 		}
-	} else {
+	default:
 		p.Endpoints = everywhere(r.list)
 	}
 	if old := r.oldPools[poolKey{r.owner, v6, scope}]; old != nil && old.Empty == p.Empty && slices.Equal(old.Endpoints, p.Endpoints) {
@@ -80,14 +84,39 @@ func (r *router) pool(v6 bool, scope proxier.Scope) *proxier.Pool {
 	return r.pools[scope]
 }
 
+// internal returns the pool of connections to cluster IPs.
+func (r *router) internal(v6 bool) *proxier.Pool {
+	if r.internalLocal {
+		return r.pool(v6, proxier.ThisNode)
+	}
+	return r.pool(v6, proxier.Everywhere)
+}
+
+// divert lets standIns take connections to cluster IPs for as long as they are there. If nobody else
+// could take them, they are the endpoints.
+func (r *router) divert(v6 bool, standIns []candidate) {
+	switch {
+	case len(standIns) == 0:
+	case len(r.internal(v6).Endpoints) > 0:
+		r.standIns = standIns
+	default:
+		r.list, r.pools = standIns, [proxier.Scopes]*proxier.Pool{}
+	}
+}
+
+// standIn returns the pool that takes connections in place of those in routes, nil for none. Who
+// comes by another address than a cluster IP may be a stranger, whom such a server does not know.
+func (r *router) standIn(v6 bool, kind proxier.Kind) *proxier.Pool {
+	if len(r.standIns) == 0 || kind != proxier.ClusterIP {
+		return nil
+	}
+	return r.pool(v6, proxier.StandsIn)
+}
+
 // routes is the matrix of who reaches what, and under which address, for each kind of frontend.
 func (r *router) routes(v6 bool, kind proxier.Kind) [proxier.Origins]proxier.Route {
 	if kind == proxier.ClusterIP {
-		scope := proxier.Everywhere
-		if r.internalLocal {
-			scope = proxier.ThisNode
-		}
-		pool := r.pool(v6, scope)
+		pool := r.internal(v6)
 		// Replies must come back through this node if it is not certain that the client's
 		// own route does. A pod's does; without a way to tell pods, everyone is taken for one.
 		away := r.masqueradeAll || r.tellsPods

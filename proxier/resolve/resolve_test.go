@@ -137,6 +137,9 @@ func renderFrontend(f *proxier.Frontend) string {
 		routes = routes[:1]
 	}
 	out := fmt.Sprintf("%s %s %s: %s", f.FrontendKey, f.Kind, f.Owner.Name+":"+f.Owner.Port, strings.Join(routes, " | "))
+	if f.StandIn != nil {
+		out += " unless bound " + renderRoute(proxier.Route{Pool: f.StandIn})
+	}
 	if f.Sources != nil {
 		out += fmt.Sprint(" from ", f.Sources)
 	}

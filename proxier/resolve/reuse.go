@@ -13,6 +13,9 @@ func poolsOf(frontends []*proxier.Frontend) map[poolKey]*proxier.Pool {
 		for _, r := range f.From {
 			out[poolKey{f.Owner, f.Addr.Is6(), r.Pool.Scope}] = r.Pool
 		}
+		if p := f.StandIn; p != nil {
+			out[poolKey{f.Owner, f.Addr.Is6(), p.Scope}] = p
+		}
 	}
 	return out
 }
@@ -37,7 +40,7 @@ func reuseFrontends(old, now []*proxier.Frontend) []*proxier.Frontend {
 
 func equalFrontend(a, b *proxier.Frontend) bool {
 	return a.FrontendKey == b.FrontendKey && a.Kind == b.Kind && a.Owner == b.Owner &&
-		slices.Equal(a.Sources, b.Sources) && a.From == b.From &&
+		slices.Equal(a.Sources, b.Sources) && a.From == b.From && a.StandIn == b.StandIn &&
 		a.Affinity == b.Affinity && a.Balance == b.Balance
 }
 

@@ -18,8 +18,8 @@ func dnsObjects(spec string) string {
 		slice("dns", "1", on("10.244.2.21"), ports) + slice("dns", "2", on("fd00:244:2::21"), ports)
 }
 
-// TestStandIn: the server of this node takes the connections of its family and port, alone; one that
-// leaves gets them only if nobody else is there.
+// TestStandIn: the server of this node takes the connections of its family and port while it is there,
+// and always if nobody else could; one that leaves gets them only if nobody else is there.
 func TestStandIn(t *testing.T) {
 	here := StandIn{Service: proxier.NamespacedName{Namespace: "ns", Name: "dns"}, Port: 53, Addrs: []netip.AddrPort{netip.MustParseAddrPort("169.254.20.10:5353")}}
 	leaving, own, other := here, here, here
@@ -27,6 +27,11 @@ func TestStandIn(t *testing.T) {
 	own.Addrs = []netip.AddrPort{netip.MustParseAddrPort("10.96.0.10:53")}
 	other.Service.Name = "other"
 	both := func(to string) string { return to + " | " + to + " M | " + to + " M" }
+	const held = " unless bound 169.254.20.10:5353"
+	alone := func(out string) string { // without others for IPv4
+		return strings.ReplaceAll(out, both("10.244.2.21:9153"), "reject | reject M | reject M")
+	}
+	nobody := strings.ReplaceAll(dnsObjects(""), "10.244.2.21\"]", "10.244.2.21\"], conditions: {ready: false, serving: false, terminating: false}")
 	text := func(v4 string) string {
 		return strings.Join([]string{
 			"10.96.0.10:53/TCP ClusterIP dns:dns-tcp: " + v4, "10.96.0.10:53/UDP ClusterIP dns:dns: " + v4,
@@ -42,12 +47,12 @@ func TestStandIn(t *testing.T) {
 		want    string
 	}{
 		{"none", nil, dnsObjects(""), text(both("10.244.2.21:53"))},
-		{"there", &here, dnsObjects(""), text(both("169.254.20.10:5353"))},
+		{"there", &here, dnsObjects(""), text(both("10.244.2.21:53") + held)},
+		{"there, and nobody else", &here, nobody, alone(text(both("169.254.20.10:5353")))},
 		{"leaving", &leaving, dnsObjects(""), text(both("10.244.2.21:53"))},
 		{"for another Service", &other, dnsObjects(""), text(both("10.244.2.21:53"))},
 		{"at the cluster IP itself", &own, dnsObjects(""), text(both("10.244.2.21:53"))},
-		{"leaving, and nobody else", &leaving, strings.ReplaceAll(dnsObjects(""), "10.244.2.21\"]", "10.244.2.21\"], conditions: {ready: false, serving: false, terminating: false}"),
-			strings.ReplaceAll(text(both("169.254.20.10:5353")), both("10.244.2.21:9153"), "reject | reject M | reject M")},
+		{"leaving, and nobody else", &leaving, nobody, alone(text(both("169.254.20.10:5353")))},
 	}
 	r := New(defaults()) // one for all: each state follows another
 	for _, tc := range tests {
@@ -74,6 +79,20 @@ func TestStandInLocalPolicy(t *testing.T) {
 	}
 	if got := s.Services[0].LocalReady; got != 1 {
 		t.Errorf("%d endpoints of this node are ready, want the stand-in", got)
+	}
+}
+
+// TestStandInIsForClusterIPs: who comes by another address goes where the cluster says.
+func TestStandInIsForClusterIPs(t *testing.T) {
+	in := mustInputs(t, nodeYAML, cidrsYAML, service("dns", `{type: NodePort, clusterIP: 10.96.0.10, externalIPs: [203.0.113.10], ports: [{name: dns, port: 53, nodePort: 30053, protocol: UDP}]}`),
+		slice("dns", "1", on("10.244.2.21"), `[{name: dns, port: 53, protocol: UDP}]`))
+	in.StandIn = &StandIn{Service: proxier.NamespacedName{Namespace: "ns", Name: "dns"}, Port: 53, Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.168.10.1:53")}}
+	want := `0.0.0.0:30053/UDP NodePort dns:dns: 10.244.2.21:53 M
+10.96.0.10:53/UDP ClusterIP dns:dns: 10.244.2.21:53 | 10.244.2.21:53 M | 10.244.2.21:53 M unless bound 192.168.10.1:53
+203.0.113.10:53/UDP ExternalIP dns:dns: 10.244.2.21:53 M
+`
+	if diff := cmp.Diff(want, render(mustResolve(t, defaults(), in))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -19,10 +19,9 @@ func (h hint) with(name, own string) hint {
 	return elsewhere
 }
 
-// usable returns the candidates of one family that proxies use at all: stand-ins alone, if there
-// are any.
-func usable(list []candidate, v6 bool) []candidate {
-	var out, standIns []candidate
+// usable returns the candidates of one family that proxies use at all, and apart from them those
+// that stand in for all of them.
+func usable(list []candidate, v6 bool) (out, standIns []candidate) {
 	for _, c := range list {
 		switch {
 		case c.hidden || c.Addr.Is6() != v6:
@@ -32,10 +31,7 @@ func usable(list []candidate, v6 bool) []candidate {
 			out = append(out, c)
 		}
 	}
-	if len(standIns) > 0 {
-		return standIns
-	}
-	return out
+	return out, standIns
 }
 
 // everywhere returns the endpoints that serve a connection that may leave the node: the ready

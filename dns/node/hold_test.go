@@ -1,0 +1,97 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fairway-lb/fairway/proxier"
+)
+
+// diverted returns a snapshot with stand-ins for some frontends.
+func diverted(keys ...proxier.FrontendKey) *proxier.Snapshot {
+	s := &proxier.Snapshot{Node: &proxier.Node{}, Frontends: []*proxier.Frontend{{FrontendKey: key("192.0.2.1", proxier.TCP, 80)}}}
+	for _, k := range keys {
+		s.Frontends = append(s.Frontends, &proxier.Frontend{FrontendKey: k, StandIn: &proxier.Pool{}})
+	}
+	return s
+}
+
+func key(addr string, p proxier.Protocol, port uint16) proxier.FrontendKey {
+	return proxier.FrontendKey{Addr: netip.MustParseAddr(addr), Port: port, Protocol: p}
+}
+
+// taken reports whether somebody has bound an address.
+func taken(t *testing.T, k proxier.FrontendKey) bool {
+	t.Helper()
+	c, err := bind(k)
+	if err == nil {
+		c.Close()
+	} else if !errors.Is(err, syscall.EADDRINUSE) {
+		t.Fatal(err)
+	}
+	return err != nil
+}
+
+// TestHold: addresses that are not this machine's are bound as long as a snapshot asks for them; one
+// that somebody else has is said so once, and had when it is free.
+func TestHold(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := netip.MustParseAddrPort(l.Addr().String()).Port() // nobody else's, of addresses for documentation
+	busy := key("127.0.0.1", proxier.TCP, port)
+	keys := []proxier.FrontendKey{key("192.0.2.53", proxier.UDP, port), key("192.0.2.53", proxier.TCP, port),
+		key("2001:db8::35", proxier.UDP, port), key("2001:db8::35", proxier.TCP, port)}
+	var log bytes.Buffer
+	h := &Hold{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	defer h.set(nil)
+	expect := func(when string, complete bool, held ...bool) {
+		t.Helper()
+		if got := h.Complete(); got != complete {
+			t.Errorf("%s: complete: %v, want %v", when, got, complete)
+		}
+		for i, want := range held {
+			if got := taken(t, keys[i]); got != want {
+				t.Errorf("%s: %v is bound: %v, want %v", when, keys[i], got, want)
+			}
+		}
+	}
+	h.follow(diverted(keys...))
+	expect("all", true, true, true, true, true)
+	h.follow(diverted(keys[1:3]...))
+	expect("fewer", true, false, true, true, false)
+	for range 3 {
+		h.follow(diverted(append(keys, busy)...))
+		expect("one is somebody else's", false, true, true, true, true)
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "127.0.0.1") {
+		t.Errorf("log, want a line for 127.0.0.1:\n%s", &log)
+	}
+	l.Close()
+	h.follow(diverted(append(keys, busy)...))
+	expect("it is free", true, true, true, true, true)
+
+	feed := new(proxier.Feed)
+	feed.Publish(diverted(keys[0]))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); h.Follow(ctx, feed) }()
+	for deadline := time.Now().Add(patience); taken(t, keys[3]); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the snapshot is not followed")
+		}
+	}
+	cancel()
+	<-done
+	expect("ended", true, false, false, false, false)
+}
