@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -194,7 +195,8 @@ func (s *Server) localAddrs() (out []netip.Addr) {
 			out = append(out, interfaceAddrs()...)
 		}
 	}
-	return out
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
 }
 
 func interfaceAddrs() (out []netip.Addr) {

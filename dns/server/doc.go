@@ -11,6 +11,9 @@
 // its sockets bound. Only if all of that went well do the listeners get their new blocks, in one
 // step each. What did not change, a zone, a cache, a listener, is not made anew.
 //
+// A block that is bound to no address is served by a wildcard. Where the machine has one address of a
+// family, as in a pod, that address has a listener of its own besides (addNarrow in build.go).
+//
 // The package does not read a Corefile's text, knows no Kubernetes client, and opens no sockets of
 // its own but those for HTTP: dns/serve owns the ones for DNS. To look at it by hand: GET /metrics,
 // /health and /ready?verbose at the addresses that the Corefile names.

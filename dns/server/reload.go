@@ -152,7 +152,12 @@ func (s *Server) prepare(ctx context.Context, g *generation) (fresh map[netip.Ad
 			continue
 		}
 		l, err := s.listen(addr, g.timeouts[addr])
-		if err != nil {
+		switch {
+		case err == nil:
+		case g.narrow[addr]: // such as an IPv6 address that is not checked for duplicates yet
+			s.log.Debug("an address is served by the wildcard alone", "err", err)
+			continue
+		default:
 			return fresh, pages, err
 		}
 		fresh[addr] = l

@@ -127,6 +127,8 @@ type fixture struct {
 	cluster *cluster
 	out     *buffer // what it prints and logs
 
+	in func(func() error) error // runs the server: where
+
 	mu   sync.Mutex
 	text string
 	end  func() error
@@ -141,7 +143,7 @@ func start(t *testing.T, text string, c *cluster) *fixture {
 }
 
 func newFixture(t *testing.T, text string, c *cluster) *fixture {
-	f := &fixture{t: t, cluster: c, out: &buffer{}, text: text}
+	f := &fixture{t: t, cluster: c, out: &buffer{}, text: text, in: func(run func() error) error { return run() }}
 	f.Server = New(Options{Load: f.load, NewSource: c.connect, Out: f.out, Workers: 4, Version: "test",
 		Log: slog.New(slog.NewTextHandler(f.out, nil))})
 	return f
@@ -153,7 +155,7 @@ func (f *fixture) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	var err error
-	go func() { defer close(done); err = f.Run(ctx) }()
+	go func() { defer close(done); err = f.in(func() error { return f.Run(ctx) }) }()
 	f.end = func() error { cancel(); <-done; return err }
 	f.t.Cleanup(func() {
 		if err := f.end(); err != nil {
