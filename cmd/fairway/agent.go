@@ -28,6 +28,9 @@ type agent struct {
 	log bytes.Buffer
 }
 
+// patience is longer than an agent takes for anything on a machine that is busy.
+const patience = 60 * time.Second
+
 // startAgent starts "fairway proxy" with these flags in a namespace of l.
 func startAgent(l *netlab.Lab, ns, socket string, flags ...string) (*agent, error) {
 	self, err := os.Executable()
@@ -96,7 +99,7 @@ func (a *agent) ready(ctx context.Context, frontends int) error {
 
 // until waits until ask finds the process ready: until it returns nil.
 func (a *agent) until(ctx context.Context, ask func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		err := ask(ctx)
@@ -118,9 +121,9 @@ func (a *agent) stop() error {
 	_ = a.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 	select {
 	case <-a.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		a.kill()
-		return fmt.Errorf("%s did not end within 10 s of SIGTERM:\n%s", a.name, a.logged())
+		return fmt.Errorf("%s did not end within %v of SIGTERM:\n%s", a.name, patience, a.logged())
 	}
 	if a.err != nil {
 		return fmt.Errorf("%s ended with %w:\n%s", a.name, a.err, a.logged())

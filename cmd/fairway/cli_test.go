@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -63,7 +62,7 @@ func TestBadFlags(t *testing.T) {
 				fields = append([]string{"proxy", "--admin-socket", s.socket, "--manifests", s.dir}, fields[1:]...)
 			}
 			var out strings.Builder
-			c := exec.CommandContext(within(t, 20*time.Second), os.Args[0], fields...)
+			c := exec.CommandContext(within(t), os.Args[0], fields...)
 			c.Stdout, c.Stderr = &out, &out
 			err := s.In(netlab.Node1, c.Run)
 			if c.ProcessState == nil || c.ProcessState.ExitCode() != 1 {
@@ -88,7 +87,7 @@ func TestUnprivileged(t *testing.T) {
 	before := s.rules()
 	for _, args := range [][]string{append([]string{"proxy", "--admin-socket", s.socket}, s.flags()...), {"cleanup"}} {
 		var out strings.Builder
-		c := exec.CommandContext(within(t, 20*time.Second), "setpriv", append([]string{"--bounding-set", "-net_admin", "--inh-caps", "-net_admin", "--", os.Args[0]}, args...)...)
+		c := exec.CommandContext(within(t), "setpriv", append([]string{"--bounding-set", "-net_admin", "--inh-caps", "-net_admin", "--", os.Args[0]}, args...)...)
 		c.Stdout, c.Stderr = &out, &out
 		err := s.In(netlab.Node1, c.Run)
 		if c.ProcessState == nil || c.ProcessState.ExitCode() != 1 || strings.Count(out.String(), "\n") != 1 || !strings.Contains(out.String(), "no CAP_NET_ADMIN: start it as root") {
@@ -105,7 +104,7 @@ func TestWithoutIPTables(t *testing.T) {
 	s := newStage(t, "nft")
 	for _, args := range [][]string{{"proxy", "--admin-socket", s.socket, "--manifests", s.dir}, {"cleanup"}} {
 		var out strings.Builder
-		c := exec.CommandContext(within(t, 20*time.Second), os.Args[0], args...)
+		c := exec.CommandContext(within(t), os.Args[0], args...)
 		c.Stdout, c.Stderr, c.Env = &out, &out, append(os.Environ(), "PATH="+t.TempDir())
 		err := s.In(netlab.Node1, c.Run)
 		if c.ProcessState == nil || c.ProcessState.ExitCode() != 1 || !strings.Contains(out.String(), "apt-get install iptables") {

@@ -165,12 +165,12 @@ func (s *stage) eventually(what, want string, f func() string) {
 func (s *stage) httpGet(from, addr, path string) (code int, body string) {
 	s.t.Helper()
 	err := s.In(from, func() error {
-		c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+		c, err := net.DialTimeout("tcp", addr, patience)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(patience))
 		if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n", path); err != nil {
 			return err
 		}
@@ -216,9 +216,9 @@ func spy(t *testing.T, names ...string) (calls func() int) {
 }
 
 // within returns a context that ends soon enough to tell a hang from work.
-func within(t *testing.T, d time.Duration) context.Context {
+func within(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -152,7 +152,7 @@ func TestOneProxyPerNode(t *testing.T) {
 	second := s.startUnready()
 	select {
 	case <-second.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("it runs")
 	}
 	if code := second.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(second.logged(), "another fairway proxy (pid ") {
@@ -258,7 +258,7 @@ func TestSignals(t *testing.T) {
 		}
 		select {
 		case <-a.done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%v does not end the proxy", sig)
 		}
 		if code := a.cmd.ProcessState.ExitCode(); code != 0 {
