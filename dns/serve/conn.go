@@ -29,9 +29,11 @@ type conn struct {
 	local  netip.AddrPort
 	key    netip.Addr // what connections of one client share
 	lane   *lane
-	place  *list.Element // guarded by tcpServer.mu
+	list   *list.List    // of tcpServer, guarded by its mu; nil: it is forgotten
+	place  *list.Element // in list
 
 	inWork atomic.Int32 // slow queries; decreased under mu
+	aside  atomic.Bool  // the server is to be told when inWork is 0
 	gone   atomic.Bool  // evicted: what it asked is not answered any more
 
 	mu       sync.Mutex
@@ -360,9 +362,12 @@ func (g *segment) run() {
 
 func (g *segment) drop() {
 	g.c.mu.Lock()
-	defer g.c.mu.Unlock()
-	g.c.inWork.Add(-1)
+	left := g.c.inWork.Add(-1)
 	g.c.change.Broadcast()
+	g.c.mu.Unlock()
+	if left == 0 {
+		g.c.s.answered(g.c)
+	}
 }
 
 // maxAhead is how many bytes of replies to one query may wait for the client before the next has

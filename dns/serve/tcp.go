@@ -28,7 +28,8 @@ type tcpServer struct {
 	grace  time.Time // set before ending: when connections are no longer read
 
 	mu      sync.Mutex
-	open    list.List // of *conn; those that asked last are in front
+	quiet   list.List // of *conn; those that asked last are in front
+	waiting list.List // of *conn; those that were seen to wait for an answer, see victim
 	clients map[netip.Addr]int
 	alive   int       // connections with a goroutine, those that were evicted among them
 	ended   sync.Cond // alive has become smaller
@@ -174,74 +175,15 @@ func (s *tcpServer) admit(nc *net.TCPConn) {
 	}
 	s.alive++
 	s.clients[c.key]++
-	c.place = s.open.PushFront(c)
+	s.put(c, &s.quiet)
 	c.lane = s.lanes[s.lane]
 	s.lane = (s.lane + 1) % len(s.lanes)
-	full := s.open.Len() > s.o.MaxConns
+	full := s.count() > s.o.MaxConns
 	s.mu.Unlock()
 	if full {
 		s.evict(c)
 	}
 	s.conns.Go(c.serve)
-}
-
-// evict closes one of the connections that asked nothing for longest: of the client that has most,
-// so that one with few need not fear those with many. One that waits for an answer is passed over,
-// unless all do; fresh has just come, and is not meant.
-func (s *tcpServer) evict(fresh *conn) {
-	if c := s.victim(fresh); c != nil {
-		s.evicted.Add(1)
-		c.nc.Close()
-	}
-}
-
-func (s *tcpServer) victim(fresh *conn) (chosen *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	const look = 32
-	idle, most := false, 0
-	for e, i := s.open.Back(), 0; e != nil && (i < look || !idle); e, i = e.Prev(), i+1 {
-		c := e.Value.(*conn)
-		waits, n := c.inWork.Load() > 0, s.clients[c.key]
-		if c != fresh && (n > most && waits != idle || !waits && !idle) {
-			chosen, idle, most = c, !waits, n
-		}
-	}
-	if chosen != nil {
-		s.forget(chosen)
-		chosen.gone.Store(true)
-	}
-	return chosen
-}
-
-// forget takes a connection off the books; a second time does nothing. Callers hold mu.
-func (s *tcpServer) forget(c *conn) {
-	if c.place == nil {
-		return
-	}
-	s.open.Remove(c.place)
-	c.place = nil
-	if s.clients[c.key]--; s.clients[c.key] == 0 {
-		delete(s.clients, c.key)
-	}
-}
-
-// asked notes that a connection has just asked something.
-func (s *tcpServer) asked(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c.place != nil {
-		s.open.MoveToFront(c.place)
-	}
-}
-
-// each calls f for all connections.
-func (s *tcpServer) each(f func(*conn)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for e := s.open.Front(); e != nil; e = e.Next() {
-		f(e.Value.(*conn))
-	}
 }
 
 // stop makes accept return, and connections end after a last look.
@@ -263,7 +205,7 @@ func (s *tcpServer) addTo(st *Stats) {
 		l.stats.addTo(st, TCP)
 	}
 	s.mu.Lock()
-	st.Conns = s.open.Len()
+	st.Conns = s.count()
 	s.mu.Unlock()
 	st.Accepted, st.Refused, st.Evicted = s.total.Load(), s.refused.Load(), s.evicted.Load()
 	st.Strange += s.strange.Load()
