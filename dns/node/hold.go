@@ -74,7 +74,7 @@ func (h *Hold) follow(s *proxier.Snapshot) bool {
 		if log == nil {
 			log = slog.Default()
 		}
-		log.Error("a Service's address cannot be bound, so its other endpoints serve it; will try again", "err", err)
+		log.Error("the address of the Service that is to lead here cannot be bound; will try again", "err", err)
 	}
 	h.told = err != nil
 	return err == nil
