@@ -66,11 +66,6 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func eventually(t *testing.T, ok func() bool) {
-	t.Helper()
-	wait.Until(t, "it is so", ok)
-}
-
 // An informer sees the objects it selects, and every change, over both formats and both ways to
 // list, also after the server ended its watches.
 func TestInformer(t *testing.T) {
@@ -103,16 +98,16 @@ func TestInformer(t *testing.T) {
 					t.Fatalf("synced with %q", got)
 				}
 				must(t, s.Set(service("c")))
-				eventually(t, func() bool { return names() == "a b c" })
+				wait.For(t, "objects", "a b c", names)
 				must(t, s.Delete(service("a")))
-				eventually(t, func() bool { return names() == "b c" })
+				wait.For(t, "objects", "b c", names)
 				must(t, s.Set(service("b", "service.kubernetes.io/headless")))
-				eventually(t, func() bool { return names() == "c" })
+				wait.For(t, "objects", "c", names)
 				must(t, s.Set(service("headless")))
-				eventually(t, func() bool { return names() == "c headless" })
+				wait.For(t, "objects", "c headless", names)
 				s.HangUp()
 				must(t, s.Replace(service("z")))
-				eventually(t, func() bool { return names() == "z" })
+				wait.For(t, "objects", "z", names)
 				got := informer.GetStore().List()[0].(*corev1.Service)
 				want := service("z")
 				want.ResourceVersion, want.UID = got.ResourceVersion, "Service/default/z"

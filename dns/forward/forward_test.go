@@ -15,6 +15,7 @@ import (
 
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/plugin"
+	"github.com/fairway-lb/fairway/proxier/wait"
 	"github.com/google/go-cmp/cmp"
 	dnswire "github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,7 +69,7 @@ func TestSend(t *testing.T) {
 		})
 	}
 	all.Go(func() { serve(f, "www.example. A") })
-	until(t, "all wait", func() bool { return waiting(f) == 4 && len(up.asked()) == 3 })
+	wait.Until(t, "all wait", func() bool { return waiting(f) == 4 && len(up.asked()) == 3 })
 	close(hold)
 	all.Wait()
 	var got []string
@@ -103,7 +104,7 @@ func TestRetry(t *testing.T) {
 	if got := got(serve(f, "a.example. A")); got != "NOERROR a.example. 192.0.2.2" {
 		t.Fatal(got)
 	}
-	until(t, "the upstream is down", func() bool { return u.down(f.o.MaxFails) })
+	wait.Until(t, "the upstream is down", func() bool { return u.down(f.o.MaxFails) })
 	if n := testutil.ToFloat64(u.stats.failures); n < 3 {
 		t.Error("failed checks:", n)
 	}
@@ -115,7 +116,7 @@ func TestRetry(t *testing.T) {
 		}
 	}
 	alive.Store(true)
-	until(t, "the upstream is up again", func() bool { return !u.down(f.o.MaxFails) && !u.checking.Load() })
+	wait.Until(t, "the upstream is up again", func() bool { return !u.down(f.o.MaxFails) && !u.checking.Load() })
 	if got := got(serve(f, "c.example. A")); got != "NOERROR c.example. 192.0.2.1" {
 		t.Error(got)
 	}
@@ -159,7 +160,7 @@ func TestAllDown(t *testing.T) {
 	if n := testutil.ToFloat64(f.metrics.connMisses.WithLabelValues("forward", gone.addr.String(), "udp")); n < 2 {
 		t.Error("attempts:", n)
 	}
-	until(t, "down", func() bool { return f.Upstreams()[0].down(2) })
+	wait.Until(t, "down", func() bool { return f.Upstreams()[0].down(2) })
 	before := testutil.ToFloat64(f.metrics.broken)
 	serve(f, "b.example. A")
 	if n := testutil.ToFloat64(f.metrics.broken) - before; n != 1 {
@@ -193,7 +194,7 @@ func TestMaxConcurrent(t *testing.T) {
 	for i := range 2 {
 		all.Go(func() { serve(f, "n"+strconv.Itoa(i)+".example. A") })
 	}
-	until(t, "two wait", func() bool { return f.active.Load() == 2 })
+	wait.Until(t, "two wait", func() bool { return f.active.Load() == 2 })
 	if p := serve(f, "c.example. A"); p.Code() != dnswire.RcodeRefused || p.Err == nil {
 		t.Error(got(p), p.Err)
 	}
@@ -453,7 +454,7 @@ func TestClose(t *testing.T) {
 	f := made(t, quick(up))
 	done := make(chan plugin.Reply)
 	go func() { done <- serve(f, "a.example. A") }()
-	until(t, "asked", func() bool { return len(up.asked()) == 1 })
+	wait.Until(t, "asked", func() bool { return len(up.asked()) == 1 })
 	f.Close()
 	if p := <-done; p.Code() != dnswire.RcodeServerFailure {
 		t.Error(got(p))

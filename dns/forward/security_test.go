@@ -9,6 +9,7 @@ import (
 
 	"github.com/fairway-lb/fairway/dns/plugin"
 	"github.com/fairway-lb/fairway/dns/wire"
+	"github.com/fairway-lb/fairway/proxier/wait"
 	"github.com/google/go-cmp/cmp"
 	dnswire "github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -148,12 +149,12 @@ func TestOneFlight(t *testing.T) {
 			answers[i] = strings.TrimSuffix(got(p), " "+string(name)+" 192.0.2.1")
 		})
 	}
-	until(t, "all wait", func() bool { return waiting(f) == clients })
+	wait.Until(t, "all wait", func() bool { return waiting(f) == clients })
 	others := []string{"www.example. AAAA", "www.example. A do", "www.example. A cd", "www.example. A norec", "www.example. A tcp", "w.example. A"}
 	for _, q := range others {
 		all.Go(func() { serve(f, q) })
 	}
-	until(t, "all are asked", func() bool { return len(up.asked()) == 1+len(others) })
+	wait.Until(t, "all are asked", func() bool { return len(up.asked()) == 1+len(others) })
 	close(hold)
 	all.Wait()
 	for i, a := range answers {

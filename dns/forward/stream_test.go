@@ -19,6 +19,7 @@ import (
 
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/plugin"
+	"github.com/fairway-lb/fairway/proxier/wait"
 	dnswire "github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -151,7 +152,7 @@ func TestConnections(t *testing.T) {
 	for _, n := range []string{"wait1.example.", "wait2.example."} {
 		go func() { serve(f, n+" A tcp"); done <- 0 }()
 	}
-	until(t, "both are asked", func() bool { return len(up.asked()) == 6 })
+	wait.Until(t, "both are asked", func() bool { return len(up.asked()) == 6 })
 	close(hold)
 	<-done
 	<-done
@@ -181,7 +182,7 @@ func TestPoolExpires(t *testing.T) {
 	if _, err := b.Read(make([]byte, 1)); err == nil { // until the other side closes
 		t.Error("read something")
 	}
-	until(t, "the pool is empty", func() bool {
+	wait.Until(t, "the pool is empty", func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return len(p.conns) == 0 && p.timer == nil

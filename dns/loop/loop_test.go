@@ -16,6 +16,7 @@ import (
 	"github.com/fairway-lb/fairway/dns/corefile"
 	"github.com/fairway-lb/fairway/dns/forward"
 	"github.com/fairway-lb/fairway/dns/plugin"
+	"github.com/fairway-lb/fairway/proxier/wait"
 	dnswire "github.com/miekg/dns"
 	"go.uber.org/goleak"
 )
@@ -66,16 +67,6 @@ func directive(from string, to ...netip.AddrPort) *corefile.Forward {
 		d.To = append(d.To, corefile.Upstream{Scheme: "dns", Addr: a})
 	}
 	return d
-}
-
-// until waits for a condition.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("never: " + what)
-		}
-	}
 }
 
 // A log is what a Loop said.
@@ -133,13 +124,13 @@ func TestLoop(t *testing.T) {
 	}
 	defer l.Close()
 	us := f.Upstreams()
-	until(t, "the upstream is isolated", us[0].Isolated)
+	wait.Until(t, "the upstream is isolated", us[0].Isolated)
 	p := chain.Serve(context.Background(), request("www.example.", dnswire.TypeA))
 	if p.Code() != dnswire.RcodeNameError || us[1].Isolated() {
 		t.Errorf("the other upstream does not answer: %v", p)
 	}
 	loops.Store(false)
-	until(t, "the upstream is in use again", func() bool { return !us[0].Isolated() })
+	wait.Until(t, "the upstream is in use again", func() bool { return !us[0].Isolated() })
 	l.Close()
 	if n := strings.Count(said.String(), "level=ERROR"); n != 1 || !strings.Contains(said.String(), bad.String()) {
 		t.Errorf("said %d times: %s", n, said)

@@ -7,19 +7,21 @@ import (
 	"time"
 
 	dnswire "github.com/miekg/dns"
+
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 // TestClients: who may not ask gets nothing, is not parsed, and is counted; others do not notice.
 func TestClients(t *testing.T) {
 	stranger := netip.MustParseAddr("127.0.0.2")
 	l := serve(t, loopback, Options{Workers: 1, Clients: func(a netip.Addr) bool { return a != stranger }})
-	exchange := func(network, from string, wait time.Duration) error {
+	exchange := func(network, from string, patience time.Duration) error {
 		ip := net.ParseIP(from)
 		d := &net.Dialer{LocalAddr: &net.UDPAddr{IP: ip}}
 		if network == "tcp" {
 			d.LocalAddr = &net.TCPAddr{IP: ip}
 		}
-		c := dnswire.Client{Net: network, Dialer: d, Timeout: wait}
+		c := dnswire.Client{Net: network, Dialer: d, Timeout: patience}
 		_, _, err := c.Exchange(new(dnswire.Msg).SetQuestion("example.org.", dnswire.TypeA), l.Addr().String())
 		return err
 	}
@@ -31,11 +33,5 @@ func TestClients(t *testing.T) {
 			t.Errorf("over %s: %v", network, err)
 		}
 	}
-	deadline := time.Now().Add(patience)
-	for l.Stats().Strange != 2 && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
-	}
-	if got := l.Stats().Strange; got != 2 {
-		t.Errorf("%d strangers counted, want 2", got)
-	}
+	wait.For(t, "strangers", 2, func() uint64 { return l.Stats().Strange })
 }

@@ -18,6 +18,7 @@ import (
 	dnswire "github.com/miekg/dns"
 
 	"github.com/fairway-lb/fairway/dns/wire"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 // full says that the hostile tests run with all they have (make dns-hostile), which takes minutes.
@@ -299,7 +300,7 @@ func TestHostileConns(t *testing.T) {
 	for i, a := range attacks {
 		t.Logf("%s: %d connections, %d refused by the kernel", a.name, opened[i].Load(), failed[i].Load())
 	}
-	until(t, "all are closed", func() bool { l.tcp.mu.Lock(); defer l.tcp.mu.Unlock(); return l.tcp.alive == 0 })
+	wait.Until(t, "all are closed", func() bool { l.tcp.mu.Lock(); defer l.tcp.mu.Unlock(); return l.tcp.alive == 0 })
 	if n := l.Stats().Conns; n != 0 {
 		t.Errorf("%d connections are on the books, and none is left", n)
 	}

@@ -15,6 +15,7 @@ import (
 	dnswire "github.com/miekg/dns"
 
 	"github.com/fairway-lb/fairway/proxier/netlab"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 // TestAddresses: on a machine with several links and addresses of both families, replies of a
@@ -38,7 +39,7 @@ func TestAddresses(t *testing.T) {
 	// A link has its own address some time after it is up.
 	asked := map[string][]netip.Addr{}
 	for _, place := range []string{"node-1", netlab.Outside} {
-		until(t, "a link-local address in "+place, func() bool {
+		wait.Until(t, "a link-local address in "+place, func() bool {
 			err := lab.In(place, func() (err error) { asked[place], err = near(netlab.Addr(netlab.Outside)); return err })
 			if err != nil {
 				t.Fatal(err)

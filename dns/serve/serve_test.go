@@ -198,16 +198,6 @@ func ask(t testing.TB, c net.Conn, msg []byte) *dnswire.Msg {
 	return m
 }
 
-// until waits for a condition that must come true.
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("still not: " + what)
-		}
-	}
-}
-
 func TestExchange(t *testing.T) {
 	for _, network := range []string{"udp", "tcp"} {
 		t.Run(network, func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	dnswire "github.com/miekg/dns"
 
 	"github.com/fairway-lb/fairway/dns/wire"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 // gone reports whether the other side closes a connection; what it still sends is read.
@@ -161,7 +162,7 @@ func TestUnread(t *testing.T) {
 	if m := ask(t, dial(t, "tcp", l.Addr()), query(t, 2, "www.example.", dnswire.TypeA)); len(m.Answer) != 1 {
 		t.Error(m)
 	}
-	until(t, "what waited is released", func() bool { return l.tcp.unsent.Load() == 0 && l.Stats().Conns == 1 })
+	wait.Until(t, "what waited is released", func() bool { return l.tcp.unsent.Load() == 0 && l.Stats().Conns == 1 })
 }
 
 // TestAbuse: what no client sends ends the connection.
@@ -222,9 +223,9 @@ func TestEvict(t *testing.T) {
 	l := serve(t, loopback, Options{MaxConns: 3, Slow: slowly(gate)})
 	waits := dial(t, "tcp", l.Addr())
 	_, _ = waits.Write(framed(query(t, 7, "wait.example.", dnswire.TypeA)))
-	until(t, "a query waits", func() bool { r, _ := l.o.Pool.Load(); return r == 1 })
+	wait.Until(t, "a query waits", func() bool { r, _ := l.o.Pool.Load(); return r == 1 })
 	silent := dial(t, "tcp", l.Addr())
-	until(t, "accepted", func() bool { return l.Stats().Conns == 2 })
+	wait.Until(t, "accepted", func() bool { return l.Stats().Conns == 2 })
 	busy := dial(t, "tcp", l.Addr())
 	ask(t, busy, query(t, 1, "www.example.", dnswire.TypeA))
 	last := dial(t, "tcp", l.Addr())
@@ -255,7 +256,7 @@ func TestEvictBusy(t *testing.T) {
 			t.Fatal(err)
 		}
 		asked++
-		until(t, "queries wait", func() bool { r, _ := l.o.Pool.Load(); return r == asked })
+		wait.Until(t, "queries wait", func() bool { r, _ := l.o.Pool.Load(); return r == asked })
 		return c
 	}
 	modest := waiting("127.0.0.2") // the one that asked nothing for longest
@@ -264,7 +265,7 @@ func TestEvictBusy(t *testing.T) {
 		many = append(many, waiting("127.0.0.3"))
 	}
 	silent := from(t, "127.0.0.4", l.Addr())
-	until(t, "accepted", func() bool { return l.Stats().Conns == 1+greedy+1 })
+	wait.Until(t, "accepted", func() bool { return l.Stats().Conns == 1+greedy+1 })
 	late := waiting("127.0.0.5")
 	if !gone(t, silent) {
 		t.Error("the silent one is open")
@@ -331,14 +332,14 @@ func TestCloseTCP(t *testing.T) {
 	l.Start()
 	c := dial(t, "tcp", l.Addr())
 	_, _ = c.Write(framed(query(t, 2, "wait.example.", dnswire.TypeA), query(t, 3, "www.example.", dnswire.TypeA)))
-	until(t, "they are in work", func() bool { return l.Stats().Slow[TCP] == 2 })
+	wait.Until(t, "they are in work", func() bool { return l.Stats().Slow[TCP] == 2 })
 	l.tcp.mu.Lock() // whoever accepts stands still, and what connects now waits in the kernel
 	late, later := dial(t, "tcp", l.Addr()), dial(t, "tcp", l.Addr())
 	_, _ = late.Write(framed(query(t, 4, "www.example.", dnswire.TypeA)))
 	_, _ = later.Write(framed(query(t, 5, "www.example.", dnswire.TypeA)))
 	closed := make(chan struct{})
 	go func() { shut(t, l); close(closed) }()
-	until(t, "the listener closes", l.tcp.ending.Load)
+	wait.Until(t, "the listener closes", l.tcp.ending.Load)
 	l.tcp.mu.Unlock()
 	for want, conn := range map[uint16]net.Conn{1: early, 3: c, 4: late, 5: later} {
 		if m, err := receive(conn); err != nil || m.Id != want {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairway-lb/fairway/dns/wire"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 // bench is a worker without its goroutine: batches are put into its buffers by hand. What it sends goes
@@ -157,16 +158,16 @@ func TestReplace(t *testing.T) {
 			l := serve(t, addr, Options{})
 			to := netip.AddrPortFrom(loopback.Addr(), l.Addr().Port())
 			stop := make(chan struct{})
-			wait := clients(8, to, stop, "www.example.", "slow.example.")
+			ended := clients(8, to, stop, "www.example.", "slow.example.")
 			for range 20 {
 				next := serve(t, l.Addr(), Options{})
 				before := next.Stats().Queries[UDP][wire.OK]
 				shut(t, l)
-				until(t, "the new listener is asked", func() bool { return next.Stats().Queries[UDP][wire.OK] > before+20 })
+				wait.Until(t, "the new listener is asked", func() bool { return next.Stats().Queries[UDP][wire.OK] > before+20 })
 				l = next
 			}
 			close(stop)
-			if n, err := wait(); err != nil || n < 300 {
+			if n, err := ended(); err != nil || n < 300 {
 				t.Errorf("after %d queries: %v", n, err)
 			}
 		})
@@ -267,7 +268,7 @@ func TestSpreadEvenly(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			until(t, "all came", func() bool { return l.Stats().Queries[UDP][wire.Drop] == clients })
+			wait.Until(t, "all came", func() bool { return l.Stats().Queries[UDP][wire.Drop] == clients })
 			for i, w := range l.udp {
 				// Of a share of 200 the standard deviation is 13.
 				if n := w.stats.verdicts[wire.Drop].Load(); n < clients/sockets-70 {
@@ -288,7 +289,7 @@ func allAsked(t *testing.T, l *Listener) {
 			}
 		}
 	}
-	until(t, "every socket is asked", func() bool {
+	wait.Until(t, "every socket is asked", func() bool {
 		c := dial(t, "udp", l.Addr())
 		defer c.Close()
 		if _, err := c.Write([]byte("x")); err != nil {
@@ -338,7 +339,7 @@ func TestCloseAnswers(t *testing.T) {
 		}
 	}
 	send(0, "wait.example.")
-	until(t, "a slow query is in work", func() bool { r, _ := l.o.Pool.Load(); return r == 1 })
+	wait.Until(t, "a slow query is in work", func() bool { r, _ := l.o.Pool.Load(); return r == 1 })
 	send(1, "hold.example.") // the worker stands still, and what follows is queued
 	<-entered
 	const queued = 100
@@ -347,7 +348,7 @@ func TestCloseAnswers(t *testing.T) {
 	}
 	done := make(chan struct{})
 	go func() { shut(t, l); close(done) }()
-	until(t, "the listener closes", func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.state == closed })
+	wait.Until(t, "the listener closes", func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.state == closed })
 	close(hold)
 	got := map[uint16]bool{}
 	for range queued + 1 {
@@ -393,7 +394,7 @@ func TestLost(t *testing.T) {
 	}
 	close(hold)
 	all := func() uint64 { s := l.Stats(); return s.Queries[UDP][wire.OK] + s.Lost }
-	until(t, "all are answered or lost", func() bool { return all() == sent })
+	wait.Until(t, "all are answered or lost", func() bool { return all() == sent })
 	shut(t, l)
 	if got := all(); got != sent {
 		t.Errorf("%d of %d are known after Close", got, sent)
@@ -407,13 +408,13 @@ func TestCloseGivesUp(t *testing.T) {
 	msg := query(t, 1, "wait.example.", dnswire.TypeA)
 	_, _ = udp.Write(msg)
 	_, _ = tcp.Write(framed(msg))
-	until(t, "slow queries are in work", func() bool { r, _ := l.o.Pool.Load(); return r == 2 })
+	wait.Until(t, "slow queries are in work", func() bool { r, _ := l.o.Pool.Load(); return r == 2 })
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := l.Close(ctx); err == nil {
 		t.Error("closed in time")
 	}
-	until(t, "slow queries have ended", func() bool { r, _ := l.o.Pool.Load(); return r == 0 })
+	wait.Until(t, "slow queries have ended", func() bool { r, _ := l.o.Pool.Load(); return r == 0 })
 }
 
 // TestShed: with the pool full the oldest that wait are dropped, the newest answered first, and
@@ -430,10 +431,10 @@ func TestShed(t *testing.T) {
 			t.Fatal(err)
 		}
 		if id < 2 { // these run
-			until(t, "it runs", func() bool { r, w := pool.Load(); return r == int(id)+1 && w == 0 })
+			wait.Until(t, "it runs", func() bool { r, w := pool.Load(); return r == int(id)+1 && w == 0 })
 		}
 	}
-	until(t, "the others are shed", func() bool { return pool.Shed() == asked-6 })
+	wait.Until(t, "the others are shed", func() bool { return pool.Shed() == asked-6 })
 	if m := ask(t, c, query(t, 99, "www.example.", dnswire.TypeA)); len(m.Answer) != 1 {
 		t.Error("no fast answer under load")
 	}
@@ -465,10 +466,10 @@ func TestPoolKeepsFew(t *testing.T) {
 		ran.Add(1)
 		p.submit(task{run_: func() { <-gate }, done: ran.Done})
 	}
-	until(t, "all run", func() bool { r, _ := p.Load(); return r == 500 })
+	wait.Until(t, "all run", func() bool { r, _ := p.Load(); return r == 500 })
 	close(gate)
 	ran.Wait()
-	until(t, "goroutines end", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.active == keepIdle && p.idle == keepIdle })
+	wait.Until(t, "goroutines end", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.active == keepIdle && p.idle == keepIdle })
 	if p.Shed() != 0 {
 		t.Error("shed", p.Shed())
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/fairway-lb/fairway/dns/dnstest"
 	"github.com/fairway-lb/fairway/proxier/names"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 // fetch returns a page of the server: its code and content.
@@ -106,7 +107,7 @@ func TestMetrics(t *testing.T) {
 	for _, name := range []string{"v4only.example.com.", "ns.example.com.", "example.com."} { // over one connection: UDP has none to keep
 		f.exchange(question(name, dnswire.TypeANY), "tcp")
 	}
-	eventually(t, "looks at /health", true, func() bool { // one a second
+	wait.For(t, "looks at /health", true, func() bool { // one a second
 		_, page := f.fetch(metricsPage, "/metrics")
 		return strings.Contains(page, "coredns_health_request_duration_seconds_count 1")
 	})

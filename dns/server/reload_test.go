@@ -15,6 +15,8 @@ import (
 
 	dnswire "github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 // A load asks without pause until it is ended, and counts.
@@ -183,11 +185,11 @@ func TestCountersStay(t *testing.T) {
 		}
 	}
 	<-asked // so the listener cannot end
-	eventually(t, "malformed queries", 1, malformed)
+	wait.For(t, "malformed queries", 1, malformed)
 	f.write(stays)
 	done := make(chan error, 1)
 	go func() { done <- f.Reload(t.Context()) }()
-	eventually(t, "listeners", 1, func() int { return len(*f.served.Load()) })
+	wait.For(t, "listeners", 1, func() int { return len(*f.served.Load()) })
 	if got := malformed(); got != 1 {
 		t.Errorf("while the listener is closed: %v, want 1", got)
 	}
@@ -246,9 +248,9 @@ func TestPoll(t *testing.T) {
 	f := start(t, strings.Replace(text, "reload", "reload 2s 0s", 1), c)
 	reloads := func() int { return strings.Count(f.out.String(), "Running configuration SHA512") }
 	f.write(strings.Replace(text, "reload", "reload 2s 0s\nlog", 1))
-	eventually(t, "reloads", 2, reloads)
+	wait.For(t, "reloads", 2, reloads)
 	f.write("nonsense {")
-	eventually(t, "a failure", true, func() bool { return f.reloadError() != nil })
+	wait.For(t, "a failure", true, func() bool { return f.reloadError() != nil })
 	if got := answer(f.ask("web.prod.svc.cluster.local.", dnswire.TypeA)); got != "NOERROR 10.96.0.1" {
 		t.Errorf("with a broken file: %s", got)
 	}
@@ -256,7 +258,7 @@ func TestPoll(t *testing.T) {
 		t.Errorf("/ready: %d %s", code, page)
 	}
 	f.write(strings.Replace(text, "reload", "reload 2s 0s", 1))
-	eventually(t, "reloads", 3, reloads)
+	wait.For(t, "reloads", 3, reloads)
 	if err := f.reloadError(); err != nil {
 		t.Errorf("the failure stays: %v", err)
 	}
@@ -310,7 +312,7 @@ func shutdown(t *testing.T, lameduck time.Duration) bool {
 	began := time.Now()
 	ended := make(chan error, 1)
 	go func() { ended <- f.end() }()
-	eventually(t, "/ready", true, func() bool {
+	wait.For(t, "/ready", true, func() bool {
 		resp, err := client.Get("http://" + ready + "/ready")
 		if err != nil {
 			return true // closed
@@ -361,14 +363,14 @@ func TestNotSynced(t *testing.T) {
 	if got := answer(f.ask("web.prod.svc.cluster.local.", dnswire.TypeA)); got != "SERVFAIL" {
 		t.Errorf("before the first state: %s", got)
 	}
-	eventually(t, "a line of log", true, func() bool {
+	wait.For(t, "a line of log", true, func() bool {
 		return strings.Contains(f.out.String(), `"A IN web.prod.svc.cluster.local. udp 44 false 512" SERVFAIL`)
 	})
 	if code, body := f.fetch("127.0.0.2:0", "/ready"); code != 503 || body != "kubernetes" {
 		t.Errorf("/ready: %d %q", code, body)
 	}
 	c.set(state(service("web", "10.96.0.1")))
-	eventually(t, "an answer", "NOERROR 10.96.0.1", func() string { return answer(f.ask("web.prod.svc.cluster.local.", dnswire.TypeA)) })
+	wait.For(t, "an answer", "NOERROR 10.96.0.1", func() string { return answer(f.ask("web.prod.svc.cluster.local.", dnswire.TypeA)) })
 	if code, body := f.fetch("127.0.0.2:0", "/ready"); code != 200 || body != "OK" {
 		t.Errorf("/ready: %d %q", code, body)
 	}

@@ -223,22 +223,6 @@ func answer(m *dnswire.Msg) string {
 	return out
 }
 
-// eventually waits until f returns what is wanted.
-func eventually[T comparable](t *testing.T, what string, want T, f func() T) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		got := f()
-		if got == want {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v, want %v", what, got, want)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
 const cornerstone = `.:0 {
 	bind 127.0.0.1
 	errors
