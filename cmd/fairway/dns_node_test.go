@@ -75,12 +75,12 @@ func dnsQuestion(id uint16, name string) []byte {
 	return append(msg, 0, 0, 1, 0, 1)
 }
 
-// exchangeTime bounds a question.
+// exchangeTime is after which a query is sent again, or never was for this server.
 const exchangeTime = 5 * time.Second
 
 // exchange asks over a connection, and returns the TTL of the first answer; 0 if there is none.
-func exchange(c net.Conn, stream bool, name string) (ttl int, err error) {
-	if err := c.SetDeadline(time.Now().Add(exchangeTime)); err != nil {
+func exchange(c net.Conn, stream bool, name string, wait time.Duration) (ttl int, err error) {
+	if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
 		return 0, err
 	}
 	id := uint16(rand.Uint32())
@@ -120,13 +120,18 @@ func exchange(c net.Conn, stream bool, name string) (ttl int, err error) {
 
 // ask asks a nameserver from a namespace, on a socket of its own.
 func (s *nodeStage) ask(from, network, server, name string) (ttl int, err error) {
+	return s.askFor(patience, from, network, server, name)
+}
+
+// askFor is ask with another bound.
+func (s *nodeStage) askFor(wait time.Duration, from, network, server, name string) (ttl int, err error) {
 	err = s.In(from, func() error {
-		c, err := net.DialTimeout(network, server, 10*time.Second)
+		c, err := net.DialTimeout(network, server, wait)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		ttl, err = exchange(c, network == "tcp", name)
+		ttl, err = exchange(c, network == "tcp", name, wait)
 		return err
 	})
 	return ttl, err
@@ -188,10 +193,10 @@ func (s *nodeStage) pester(from, server string) *pester {
 						return fmt.Errorf("query %d: %w", i, err)
 					}
 				}
-				ttl, err := exchange(c, network == "tcp", askedName)
+				ttl, err := exchange(c, network == "tcp", askedName, exchangeTime)
 				if network == "udp" && errors.Is(err, os.ErrDeadlineExceeded) {
 					p.again++
-					ttl, err = exchange(c, false, askedName)
+					ttl, err = exchange(c, false, askedName, exchangeTime)
 				}
 				if c != keeps {
 					c.Close()
@@ -327,7 +332,7 @@ func TestNodeDNSKilled(t *testing.T) {
 				t.Errorf("somebody changed rules:\n%s", diff)
 			}
 			for _, c := range flows {
-				if ttl, err := exchange(c, false, askedName); !errors.Is(err, syscall.ECONNREFUSED) {
+				if ttl, err := exchange(c, false, askedName, patience); !errors.Is(err, syscall.ECONNREFUSED) {
 					t.Errorf("killed: a flow that led to the process: TTL %d, %v, want refused: see docs/dns.md", ttl, err)
 				}
 			}
@@ -347,7 +352,7 @@ func TestNodeDNSKilled(t *testing.T) {
 			}
 			for _, c := range flows {
 				s.eventually("a flow that led to the killed process", "true", func() string {
-					ttl, err := exchange(c, false, askedName)
+					ttl, err := exchange(c, false, askedName, exchangeTime)
 					return strconv.FormatBool(err == nil && ttl > 0)
 				})
 			}
@@ -366,7 +371,7 @@ func (s *nodeStage) flowsToNode() (out []net.Conn) {
 				if err != nil {
 					return err
 				}
-				if ttl, err = exchange(c, false, askedName); ttl != ttlNode {
+				if ttl, err = exchange(c, false, askedName, exchangeTime); ttl != ttlNode {
 					c.Close()
 					return err
 				}
@@ -422,7 +427,7 @@ func (s *nodeStage) gateHolds() {
 				s.t.Fatalf("Service gate-%d has no name", i)
 			}
 		}
-		p := netlab.Probe{From: demoClient, To: netip.MustParseAddrPort(ip + ":80"), Protocol: proxier.TCP, Wait: time.Second}
+		p := netlab.Probe{From: demoClient, To: netip.MustParseAddrPort(ip + ":80"), Protocol: proxier.TCP, Wait: 15 * time.Second}
 		if got := s.Probes(p, 1)[0]; got.Verdict != netlab.Reached {
 			s.t.Errorf("the name of gate-%d is there, its address is %v", i, got.Verdict)
 		}
@@ -518,7 +523,7 @@ func (s *stage) strangers(n *nodeStage) {
 		return strconv.Itoa(ttl)
 	})
 	for _, network := range []string{"udp", "tcp"} {
-		if ttl, err := n.ask(netlab.Outside, network, at, name); err == nil {
+		if ttl, err := n.askFor(exchangeTime, netlab.Outside, network, at, name); err == nil {
 			s.t.Errorf("outside is answered over %s: TTL %d", network, ttl)
 		}
 		if _, err := n.ask(netlab.Node1, network, at, name); err != nil {
