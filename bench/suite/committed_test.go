@@ -2,6 +2,7 @@ package suite
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,6 +64,59 @@ func TestReportIsInStep(t *testing.T) {
 	for _, want := range []string{"](docs/benchmarks/headline.svg)", "](docs/benchmarks.md)"} {
 		if !strings.Contains(string(readme), want) {
 			t.Errorf("README.md has no link %s", want)
+		}
+	}
+}
+
+// retired are the keys that nothing reads any more: see File.
+var retired = []string{
+	"programming.samples[].change_cpu_ns", "programming.samples[].churn.cpu_ns", "programming.samples[].rolling.cpu_ns",
+}
+
+// keys adds to all the path of every key in a JSON value.
+func keys(v any, path string, all map[string]bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, x := range v {
+			at := strings.TrimPrefix(path+"."+k, ".")
+			all[at] = true
+			keys(x, at, all)
+		}
+	case []any:
+		for _, x := range v {
+			keys(x, path+"[]", all)
+		}
+	}
+}
+
+func keysOf(t *testing.T, path string) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v any
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	keys(v, "", all)
+	return all
+}
+
+// Every key of the committed results is read, but for those that are known to be retired.
+func TestCommittedKeys(t *testing.T) {
+	root, files := committed(t)
+	for cell, f := range files {
+		again := filepath.Join(t.TempDir(), "again.json")
+		if err := save(again, f); err != nil {
+			t.Fatal(err)
+		}
+		read := keysOf(t, again)
+		for k := range keysOf(t, filepath.Join(root, "bench", "results", cell+".json")) {
+			if !read[k] && !slices.Contains(retired, k) {
+				t.Errorf("%s: nothing reads %s", cell, k)
+			}
 		}
 	}
 }
