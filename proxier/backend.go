@@ -9,7 +9,7 @@ import (
 // time and has no goroutine, ticker or metric of its own: [Loop] owns all timing.
 //
 // Optional abilities are separate interfaces that callers ask for with a type assertion; see
-// [Observer].
+// [Observer] and [RuleCounter].
 type Backend interface {
 	// Name is the value of --proxy-mode that selects this backend.
 	Name() string
@@ -39,6 +39,20 @@ type Observer interface {
 type Observed struct {
 	Object string // what it is called in the kernel, such as "ip nat KUBE-SVC-ABCDEF"
 	Value  string // its content, without counters
+}
+
+// A RuleCounter is a Backend that knows how many rules of its own the kernel has. It is asked between
+// two calls of Apply, and reads nothing for the answer.
+type RuleCounter interface {
+	Rules() []RuleCount
+}
+
+// A RuleCount is the number of a backend's rules in one table.
+type RuleCount struct {
+	Table   string // such as "nat"
+	IPv6    bool
+	Kept    int // in the kernel
+	Written int // by the last Apply
 }
 
 // Changes is what an Apply wrote to the kernel.

@@ -239,6 +239,9 @@ func (p *proxy) published(s *proxier.Snapshot, triggers []proxier.Trigger) {
 // applied notes the outcome of an Apply, and lets what depends on it follow.
 func (p *proxy) applied(ctx context.Context, a proxier.Applied) {
 	p.metrics.Applied(a)
+	if c, ok := p.backend.(proxier.RuleCounter); ok {
+		p.metrics.Rules(c.Rules())
+	}
 	p.monitor.Applied(a)
 	if a.Err == nil {
 		p.cleanFlows(ctx, a)

@@ -32,6 +32,7 @@ type Metrics struct {
 	flowsDeleted                   *prometheus.CounterVec   // ip_family
 	restoreFailures                *prometheus.CounterVec   // ip_family
 	partialFailures                *prometheus.CounterVec   // ip_family
+	rulesKept, rulesWritten        *prometheus.GaugeVec     // table, ip_family
 	programming                    programming
 
 	published, applied             prometheus.Gauge
@@ -71,6 +72,8 @@ func New(version, backend string, families []string) *Metrics {
 		livez:           kube.counters("proxy_livez_total", "Answers of /livez", "code"),
 		restoreFailures: kube.counters("sync_proxy_rules_iptables_restore_failures_total", "Syncs that could not write iptables rules", "ip_family"),
 		partialFailures: kube.counters("sync_proxy_rules_iptables_partial_restore_failures_total", "Syncs that could not write differences to iptables rules; the next reads the kernel first", "ip_family"),
+		rulesKept:       kube.gauges("sync_proxy_rules_iptables_total", "iptables rules of this proxy", "table", "ip_family"),
+		rulesWritten:    kube.gauges("sync_proxy_rules_iptables_last", "iptables rules that the last sync wrote", "table", "ip_family"),
 		programming: programming{families: families, took: kube.histogramOf(programmingBuckets,
 			"network_programming_duration_seconds", "Time from a change of endpoints, as the endpoint controller noted it, until the rules for it are in force", "ip_family")},
 		flowsTook:    kube.histogram("conntrack_reconciler_sync_duration_seconds", "Time that one removal of stale flows took", "ip_family"),
@@ -181,6 +184,18 @@ func (m *Metrics) Applied(a proxier.Applied) {
 	m.servicePending.Set(float64(services))
 	m.endpointPending.Set(float64(endpoints))
 	m.countNoLocal(a.Now)
+}
+
+// Rules notes how many rules there are after an Apply.
+func (m *Metrics) Rules(all []proxier.RuleCount) {
+	for _, c := range all {
+		family := "IPv4"
+		if c.IPv6 {
+			family = "IPv6"
+		}
+		m.rulesKept.WithLabelValues(c.Table, family).Set(float64(c.Kept))
+		m.rulesWritten.WithLabelValues(c.Table, family).Set(float64(c.Written))
+	}
 }
 
 // Answered notes an answer of /healthz or /livez.

@@ -205,8 +205,25 @@ func TestAnswersAndFlows(t *testing.T) {
 	}
 }
 
-// TestNames: our names pass Prometheus' linter. Of kube-proxy's, one does not; it stays as it
-// is, because dashboards read it.
+func TestRules(t *testing.T) {
+	m := New("v1", "iptables", []string{"IPv4", "IPv6"})
+	m.Rules([]proxier.RuleCount{{Table: "nat", Kept: 50, Written: 50}, {Table: "filter", Kept: 7, Written: 7}, {Table: "nat", IPv6: true, Kept: 20, Written: 20}})
+	m.Rules([]proxier.RuleCount{{Table: "nat", Kept: 48, Written: 3}, {Table: "filter", Kept: 7}, {Table: "nat", IPv6: true, Kept: 20}})
+	want := []string{
+		`kubeproxy_sync_proxy_rules_iptables_last{ip_family="IPv4",table="filter"} 0`,
+		`kubeproxy_sync_proxy_rules_iptables_last{ip_family="IPv4",table="nat"} 3`,
+		`kubeproxy_sync_proxy_rules_iptables_last{ip_family="IPv6",table="nat"} 0`,
+		`kubeproxy_sync_proxy_rules_iptables_total{ip_family="IPv4",table="filter"} 7`,
+		`kubeproxy_sync_proxy_rules_iptables_total{ip_family="IPv4",table="nat"} 48`,
+		`kubeproxy_sync_proxy_rules_iptables_total{ip_family="IPv6",table="nat"} 20`,
+	}
+	if diff := cmp.Diff(want, values(t, m, "kubeproxy_sync_proxy_rules_iptables_last", "kubeproxy_sync_proxy_rules_iptables_total")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestNames: our names pass Prometheus' linter. Of kube-proxy's, two do not; they stay as
+// they are, because dashboards read them.
 func TestNames(t *testing.T) {
 	m := New("v1", "iptables", []string{"IPv4"})
 	s := snapshot(1)
@@ -215,6 +232,7 @@ func TestNames(t *testing.T) {
 	m.Applied(proxier.Applied{Now: s})
 	m.Applied(proxier.Applied{Now: s, Changes: proxier.Changes{Full: true}})
 	m.Flows("IPv4", 1, time.Second)
+	m.Rules([]proxier.RuleCount{{Table: "nat"}})
 	problems, err := testutil.GatherAndLint(m.Registry())
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +241,7 @@ func TestNames(t *testing.T) {
 	for _, p := range problems {
 		got = append(got, p.Metric)
 	}
-	want := []string{"kubeproxy_sync_proxy_rules_no_local_endpoints_total"}
+	want := []string{"kubeproxy_sync_proxy_rules_iptables_total", "kubeproxy_sync_proxy_rules_no_local_endpoints_total"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("names that the linter finds fault with (-want +got):\n%s\n%v", diff, problems)
 	}
