@@ -78,8 +78,13 @@ func TestProgrammingFamilies(t *testing.T) {
 // TestProgrammingIsBounded: a node that cannot apply for hours remembers so much, and the oldest.
 func TestProgrammingIsBounded(t *testing.T) {
 	m := New("v1", "iptables", []string{"IPv4"})
-	for i := range maxWaiting + 10 {
-		m.Published(snapshot(1), []proxier.Trigger{{At: time.Unix(int64(i), 0)}})
+	for i := 0; i < maxWaiting+10; {
+		var some []proxier.Trigger
+		for range 1000 { // at once: all that wait are looked at each time
+			some = append(some, proxier.Trigger{At: time.Unix(int64(i), 0)})
+			i++
+		}
+		m.Published(snapshot(1), some)
 	}
 	if n := len(m.programming.waiting); n != maxWaiting || m.programming.waiting[0].At != time.Unix(0, 0) {
 		t.Errorf("%d are remembered", n)
