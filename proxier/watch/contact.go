@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/url"
 	"sync"
 	"time"
 
@@ -91,6 +92,10 @@ func (l *link) failed(ctx context.Context, err error) {
 	l.failure = err
 	if ctx.Err() != nil || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || time.Since(l.last) < l.pause {
 		return
+	}
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err // server and list say what was asked for, in a tenth of the space
 	}
 	away := l.away()
 	l.log.Warn("out of contact with the API server; the last known state stays in force",

@@ -203,6 +203,9 @@ func TestLibraryLog(t *testing.T) {
 	l := c.open(book.log(slog.LevelInfo), "api:6443", "Services")
 	known := &url.Error{Op: "Get", URL: "/", Err: errors.New("no route")}
 	l.failed(t.Context(), known)
+	if got := book.lines()[0]; !strings.HasSuffix(got, " err=\"no route\"\n") {
+		t.Errorf("the loss is told with %s", got)
+	}
 	book.out.Reset()
 	log := slog.New(&library{book.log(slog.LevelInfo).Handler(), l.noted}).With("by", "client")
 	log.Info("started")
