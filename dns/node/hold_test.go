@@ -5,14 +5,17 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netns"
+
 	"github.com/fairway-lb/fairway/proxier"
+	"github.com/fairway-lb/fairway/proxier/netlab"
 )
 
 // diverted returns a snapshot with stand-ins for some frontends.
@@ -43,15 +46,20 @@ func taken(t *testing.T, k proxier.FrontendKey) bool {
 // TestHold: addresses that are not this machine's are bound as long as a snapshot asks for them; one
 // that somebody else has is said so once, and had when it is free.
 func TestHold(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	netlab.Require(t)
+	runtime.LockOSThread() // the namespace, where nobody else has a port, ends with the thread
+	ns, err := netns.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	port := netip.MustParseAddrPort(l.Addr().String()).Port() // nobody else's, of addresses for documentation
-	busy := key("127.0.0.1", proxier.TCP, port)
-	keys := []proxier.FrontendKey{key("192.0.2.53", proxier.UDP, port), key("192.0.2.53", proxier.TCP, port),
-		key("2001:db8::35", proxier.UDP, port), key("2001:db8::35", proxier.TCP, port)}
+	defer ns.Close()
+	busy := key("192.0.2.9", proxier.TCP, 53)
+	keys := []proxier.FrontendKey{key("192.0.2.53", proxier.UDP, 53), key("192.0.2.53", proxier.TCP, 53),
+		key("2001:db8::35", proxier.UDP, 53), key("2001:db8::35", proxier.TCP, 53)}
+	somebody, err := bind(busy)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var log bytes.Buffer
 	h := &Hold{Log: slog.New(slog.NewTextHandler(&log, nil))}
 	defer h.set(nil)
@@ -74,24 +82,26 @@ func TestHold(t *testing.T) {
 		h.follow(diverted(append(keys, busy)...))
 		expect("one is somebody else's", false, true, true, true, true)
 	}
-	if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "127.0.0.1") {
-		t.Errorf("log, want a line for 127.0.0.1:\n%s", &log)
+	if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "192.0.2.9:53") {
+		t.Errorf("log, want a line for 192.0.2.9:53:\n%s", &log)
 	}
-	l.Close()
-	h.follow(diverted(append(keys, busy)...))
-	expect("it is free", true, true, true, true, true)
-
 	feed := new(proxier.Feed)
-	feed.Publish(diverted(keys[0]))
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); h.Follow(ctx, feed) }()
-	for deadline := time.Now().Add(patience); taken(t, keys[3]); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the snapshot is not followed")
+	feed.Publish(diverted(busy))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	go func() { // Follow has the thread
+		for !h.Complete() && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+			feed.Publish(diverted(keys...))
 		}
+		cancel()
+	}()
+	h.Follow(ctx, feed)
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		t.Error("snapshots are not followed")
 	}
-	cancel()
-	<-done
 	expect("ended", true, false, false, false, false)
+	somebody.Close()
+	h.follow(diverted(busy))
+	expect("it is free", true)
 }
