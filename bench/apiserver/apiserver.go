@@ -52,7 +52,7 @@ type Server struct {
 
 const (
 	token     = "fairway-lab"
-	startTime = 90 * time.Second // the API server needs about 10 s on two cores
+	startTime = 5 * time.Minute // the API server needs about 10 s on two cores that do nothing else
 )
 
 // New starts a Server for a test, which ends it. The test is skipped, or fails, where there can

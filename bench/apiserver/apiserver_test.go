@@ -9,12 +9,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/fairway-lb/fairway/proxier/netlab"
 )
 
 // What was created is there again after the API server was killed and restarted, and nothing is
 // left when the Server is closed.
 func TestKillAndRestart(t *testing.T) {
-	s := New(t, Options{ServiceCIDRs: "10.96.0.0/16,fd00:96::/112"})
+	lab := netlab.New(t, netlab.Options{Pods: []string{}}) // a namespace in which nobody else takes ports
+	in := func(f func() error) error { return lab.In(netlab.Node1, f) }
+	s := New(t, Options{In: in, ServiceCIDRs: "10.96.0.0/16,fd00:96::/112"})
 	client, err := kubernetes.NewForConfig(s.Config())
 	if err != nil {
 		t.Fatal(err)
