@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/fairway-lb/fairway/proxier/netlab"
+	"github.com/fairway-lb/fairway/proxier/wait"
 )
 
 // startDemo starts "fairway demo" with a folder of its own for temporary files, and returns it
@@ -63,17 +64,22 @@ func checkGone(t *testing.T, pid int, tmp string) {
 	if len(files) > 0 {
 		t.Errorf("files left: %v", files)
 	}
-	// Processes of the demo, and their children, have its TMPDIR in their environment.
-	environments, err := filepath.Glob("/proc/[0-9]*/environ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range environments {
-		text, err := os.ReadFile(path)
-		if err == nil && bytes.Contains(text, []byte("TMPDIR="+tmp)) {
-			t.Errorf("process left: %s", path)
+	// Processes of the demo, and their children, have its TMPDIR in their environment. A program that
+	// a killed proxy called ends by itself.
+	wait.For(t, "processes left", "", func() string {
+		environments, err := filepath.Glob("/proc/[0-9]*/environ")
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		var left []string
+		for _, path := range environments {
+			text, err := os.ReadFile(path)
+			if err == nil && bytes.Contains(text, []byte("TMPDIR="+tmp)) {
+				left = append(left, path)
+			}
+		}
+		return strings.Join(left, " ")
+	})
 }
 
 // TestDemo: the demo ends with 0 and a table of what it promises, and leaves nothing behind.
