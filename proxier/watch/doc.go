@@ -15,5 +15,6 @@
 // The package decides nothing about traffic: it selects, trims and groups objects, and reports
 // what it cannot read as problems. It is the only importer of client-go outside cmd. It owns no
 // kernel objects. To see by hand what a folder of manifests comes to: fairway render --manifests
-// DIR; what a running proxy could not read: fairway get problems.
+// DIR; what a running proxy could not read: fairway get problems; for how long the API server has been
+// out of reach: fairway_watch_staleness_seconds, and a line of log when that begins and ends.
 package watch
