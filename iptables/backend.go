@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -147,11 +146,9 @@ type family struct {
 	// wanted is what the last successful Apply was given, last what it made of it: the two
 	// differ by refusals.
 	wanted, last input
-	current      bool // nat, filter, deny and pools are what last compiles to
 	refusals     refusals
-	// pools are of the last compile, commented or not, for the next that is alike.
-	pools     map[poolKey]restore.Chain
-	commented bool
+	// have is what nat, filter and deny are of; nil if they are of nothing that was compiled.
+	have *compiled
 }
 
 // apply programs wanted but for what f.refusals holds afterwards.
@@ -195,7 +192,7 @@ func (f *family) read(ctx context.Context) error {
 	}
 	f.nat, f.filter = stateOf(nat), stateOf(filter)
 	f.deny = entriesOf(&filter, f.kernel.tool.V6())
-	f.known, f.current, f.refusals = true, false, refusals{}
+	f.known, f.have, f.refusals = true, nil, refusals{}
 	f.kernel.misses = 0
 	return nil
 }
@@ -208,73 +205,86 @@ func (f *family) read(ctx context.Context) error {
 // process dies between them, every frontend does what it did before or what it shall do. That is also
 // so if it dies between the two steps in which an empty nat table may be filled.
 func (f *family) commit(ctx context.Context, in input, ch *proxier.Changes) error {
-	if done, err := f.rewrite(ctx, in, ch); done {
-		return err
-	}
-	f.current = false
-	if f.commented != in.commented() {
-		f.pools, f.commented = nil, in.commented()
-	}
-	want := compile(in, f.options, f.pools)
-	f.pools = want.pools
-	between := transition(f.deny, want.deny, serving(in))
-	if err := f.write(ctx, &f.filter, want.filter(between), ch); err != nil {
+	next := compile(f.have, in, f.options)
+	f.have = nil
+	between := transition(f.deny, next.now.deny, serving(in))
+	if err := f.write(ctx, &f.filter, next.filter(f.deny, between), ch); err != nil {
 		return err
 	}
 	f.deny = between
-	if err := f.writeNAT(ctx, want, ch); err != nil {
+	if err := f.writeNAT(ctx, next.nat(), ch); err != nil {
 		return err
 	}
-	if err := f.write(ctx, &f.filter, want.filter(want.deny), ch); err != nil {
+	if err := f.write(ctx, &f.filter, next.filter(between, next.now.deny), ch); err != nil {
 		return err
 	}
-	f.deny, f.current = want.deny, true
+	f.deny, f.have = next.now.deny, next.now
 	return nil
 }
 
-func (f *family) write(ctx context.Context, have *state, want restore.Table, ch *proxier.Changes) error {
-	script, after, did := diff(*have, want)
-	if script == nil {
+func (f *family) write(ctx context.Context, have *state, p patch, ch *proxier.Changes) error {
+	e := diff(*have, p)
+	if e.empty() {
 		return nil
 	}
-	if err := f.kernel.write(ctx, want.Name, script); err != nil {
+	var err error
+	if was, ok := e.poolsOnly(p); ok {
+		err = f.kernel.rewrite(ctx, p.table, was, e.write)
+	} else {
+		err = f.kernel.write(ctx, p.table, e.script())
+	}
+	if err != nil {
 		return err
 	}
-	*have, *ch = after, sumOf(*ch, did)
+	have.adopt(e)
+	*ch = sumOf(*ch, e.changes)
 	return nil
 }
 
-func (f *family) writeNAT(ctx context.Context, want compiled, ch *proxier.Changes) error {
-	if len(f.nat.chains) == 0 && f.kernel.rewrites() {
-		return f.fillNAT(ctx, want, ch)
+// poolsOnly returns what the chains that e writes were, if they are chains of pools that are there
+// before and after, and nothing else changes: most changes are of endpoints.
+func (e edit) poolsOnly(p patch) (map[string]restore.Chain, bool) {
+	was := make(map[string]restore.Chain, len(e.write))
+	for _, c := range p.was {
+		was[c.Name] = c
 	}
-	return f.write(ctx, &f.nat, want.nat, ch)
+	for _, c := range e.write {
+		if !isPool(c.Name) || len(c.Rules) == 0 || len(was[c.Name].Rules) == 0 {
+			return nil, false
+		}
+	}
+	return was, len(e.write) > 0 && len(e.drop)+len(e.add) == 0
+}
+
+func (f *family) writeNAT(ctx context.Context, p patch, ch *proxier.Changes) error {
+	if len(f.nat.chains) == 0 && f.kernel.rewrites() {
+		return f.fillNAT(ctx, p, ch)
+	}
+	return f.write(ctx, &f.nat, p, ch)
 }
 
 // fillNAT is writeNAT where there is nothing of ours yet, in two steps: all but the rules of pools,
 // then those, which need no program. It takes three quarters of the time. In between, what no pool
 // takes is not translated, as before.
-func (f *family) fillNAT(ctx context.Context, want compiled, ch *proxier.Changes) error {
-	pools := slices.Collect(maps.Values(want.pools))
-	names := make(map[string]bool, len(pools))
-	for _, c := range pools {
-		names[c.Name] = true
-	}
-	bare := restore.Table{Name: want.nat.Name, Chains: slices.Clone(want.nat.Chains)}
-	for i, c := range bare.Chains {
-		if names[c.Name] {
-			bare.Chains[i].Rules = nil
+func (f *family) fillNAT(ctx context.Context, p patch, ch *proxier.Changes) error {
+	var pools []restore.Chain
+	bare := p
+	bare.want = slices.Clone(p.want)
+	for i, c := range bare.want {
+		if isPool(c.Name) {
+			pools = append(pools, c)
+			bare.want[i].Rules = nil
 		}
 	}
 	if err := f.write(ctx, &f.nat, bare, ch); err != nil || len(pools) == 0 {
 		return err
 	}
 	debug.FreeOSMemory() // what made the table, before as much again is needed to write it
-	if err := f.kernel.rewrite(ctx, want.nat.Name, nil, pools); err != nil {
+	if err := f.kernel.rewrite(ctx, p.table, nil, pools); err != nil {
 		return err
 	}
 	for _, c := range pools {
-		f.nat.chains[c.Name] = sum(c.Rules)
+		f.nat.put(c)
 		ch.Lines += len(c.Rules)
 	}
 	return nil
@@ -283,9 +293,7 @@ func (f *family) fillNAT(ctx context.Context, want compiled, ch *proxier.Changes
 // serving returns a function that tells whether a frontend has endpoints for anyone.
 func serving(in input) func(proxier.FrontendKey) bool {
 	return func(key proxier.FrontendKey) bool {
-		i, ok := slices.BinarySearchFunc(in.frontends, key, func(f *proxier.Frontend, k proxier.FrontendKey) int {
-			return f.Compare(k)
-		})
-		return ok && slices.ContainsFunc(in.frontends[i].From[:], func(r proxier.Route) bool { return len(r.Pool.Endpoints) > 0 })
+		f := in.frontend(key)
+		return f != nil && slices.ContainsFunc(f.From[:], func(r proxier.Route) bool { return len(r.Pool.Endpoints) > 0 })
 	}
 }

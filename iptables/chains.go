@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/fairway-lb/fairway/iptables/restore"
@@ -98,24 +99,21 @@ const (
 	loopback = "127.0.0.0/8"
 )
 
-// natTable returns the nat table: a packet of a new connection enters KUBE-SERVICES before it is
-// routed, and KUBE-POSTROUTING after.
-func (c *compiler) natTable(s owned) restore.Table {
-	t := restore.Table{Name: "nat", Chains: []restore.Chain{
-		builtin("PREROUTING", portals),
+// natChains returns chains of the nat table: a packet of a new connection enters KUBE-SERVICES before
+// it is routed, and KUBE-POSTROUTING after. They are all of the table but for chains of Services' own,
+// and for what dispatch leaves out.
+func (c *compiler) natChains(of, other *compiled, differ forest) []restore.Chain {
+	before := []string{portals}
+	chains := append(c.dispatch(of.entries, other.entries, differ), c.postrouting()...)
+	if len(of.standIns) > 0 {
+		before = []string{"-j " + standInChain, portals}
+		chains = append(chains, restore.Chain{Name: standInChain, Rules: rulesOf(of.standIns)})
+	}
+	return append(chains,
+		builtin("PREROUTING", before...),
 		builtin("OUTPUT", portals),
 		builtin("POSTROUTING", `-m comment --comment "kubernetes postrouting rules" -j `+postroutingChain),
-		{Name: markChain, Rules: []string{"-j MARK --set-xmark " + c.mark}},
-	}}
-	if len(s.standIns) > 0 {
-		t.Chains[0].Rules = []string{"-j " + standInChain, portals}
-		t.Chains = append(t.Chains, restore.Chain{Name: standInChain, Rules: s.standIns})
-	}
-	t.Chains = append(t.Chains, c.dispatch(s)...)
-	t.Chains = append(t.Chains, c.postrouting()...)
-	t.Chains = append(t.Chains, s.chains...)
-	t.Sort()
-	return t
+		restore.Chain{Name: markChain, Rules: []string{"-j MARK --set-xmark " + c.mark}})
 }
 
 func builtin(name string, rules ...string) restore.Chain {
@@ -143,72 +141,70 @@ func (c *compiler) nodePortRules(jump string) []string {
 	return out
 }
 
-// filterTable returns the filter table for given entries of its tree.
+// filterChains returns chains of the filter table for given entries of its tree: all but some that
+// those for other are sure to have alike; see tree.part.
 //
 // Only packets that no rule of the nat table took reach the entries: everything that was
 // translated returns at once.
-func (c *compiler) filterTable(deny []entry, beLiberal bool) restore.Table {
+func (c *compiler) filterChains(deny, other, differ []entry) []restore.Chain {
 	input := []string{whenNew + portals,
 		`-m comment --comment "kubernetes health check service ports" -j ` + nodePortsChain}
-	t := restore.Table{Name: "filter"}
+	var chains []restore.Chain
 	if !c.in.v6 {
 		input = append([]string{"-j " + guardChain}, input...)
-		t.Chains = append(t.Chains, restore.Chain{Name: guardChain, Rules: []string{
+		chains = append(chains, restore.Chain{Name: guardChain, Rules: []string{
 			"! -s " + loopback + " -d " + loopback + " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"}})
 	}
-	t.Chains = append(t.Chains, builtin("INPUT", input...),
-		builtin("FORWARD", whenNew+portals, `-m comment --comment "kubernetes forwarding rules" -j `+forwardChain),
-		builtin("OUTPUT", whenNew+portals),
-		restore.Chain{Name: servicesChain, Rules: []string{}},
-		restore.Chain{Name: forwardChain, Rules: c.forwardRules(beLiberal)})
-	services := &t.Chains[len(t.Chains)-2]
-
-	split, _ := slices.BinarySearchFunc(deny, false, func(e entry, _ bool) int {
-		if e.key.IsNodePort() {
-			return -1
-		}
-		return 1
-	})
-	ports, addresses := deny[:split], deny[split:]
+	services := restore.Chain{Name: servicesChain, Rules: []string{}}
 	if len(deny) > 0 {
 		services.Rules = append(services.Rules, "-m conntrack --ctstate DNAT -j RETURN", c.loopbackRule())
 	}
-	var chains []restore.Chain
+	ports, addresses := denyTrees(deny)
+	otherPorts, otherAddresses := denyTrees(other)
+	differPorts, differAddresses := denyTrees(differ)
 	if len(addresses) > 0 {
 		services.Rules = append(services.Rules, "-j "+denyRoot)
 		byAddress := tree{root: denyRoot, prefix: denyPrefix, flag: "-d"}
-		chains = append(chains, byAddress.build(addresses)...)
+		chains = append(chains, byAddress.part(addresses, otherAddresses, differAddresses)...)
 	}
 	if len(ports) > 0 {
 		services.Rules = append(services.Rules, c.nodePortRules("-j "+denyPorts)...)
 		byPort := tree{root: denyPorts, prefix: denyPortPrefix, flag: "-d"}
-		chains = append(chains, byPort.build(ports)...)
+		chains = append(chains, byPort.part(ports, otherPorts, differPorts)...)
 	}
-	for _, e := range deny {
-		chains = append(chains, e.chains...)
+	for _, e := range differ {
+		if i, ok := slices.BinarySearchFunc(deny, e, compareEntries); ok {
+			chains = append(chains, deny[i].chains...)
+		}
 	}
-	t.Chains = append(t.Chains, chains...)
-
 	health := restore.Chain{Name: nodePortsChain}
 	for _, p := range c.in.healthPorts {
 		health.Rules = append(health.Rules, portMatch(proxier.FrontendKey{Port: p, Protocol: proxier.TCP})+" -j ACCEPT")
 	}
-	t.Chains = append(t.Chains, health)
-	t.Sort()
-	return t
+	return append(chains, health, services,
+		builtin("INPUT", input...),
+		builtin("FORWARD", whenNew+portals, `-m comment --comment "kubernetes forwarding rules" -j `+forwardChain),
+		builtin("OUTPUT", whenNew+portals),
+		restore.Chain{Name: forwardChain, Rules: c.forwardRules()})
+}
+
+// denyTrees divides entries into those of NodePorts and those of addresses.
+func denyTrees(entries []entry) (ports, addresses []entry) {
+	i := sort.Search(len(entries), func(i int) bool { return !entries[i].key.IsNodePort() })
+	return entries[:i], entries[i:]
 }
 
 // forwardRules lets the traffic of Services pass a FORWARD chain whose policy is DROP: the first
 // packet of a masqueraded connection by its mark, and all later packets. Packets that connection
 // tracking finds invalid are dropped, because a reset that was not translated would end a
 // client's connection.
-func (c *compiler) forwardRules(beLiberal bool) []string {
+func (c *compiler) forwardRules() []string {
 	rules := []string{
 		"-m conntrack --ctstate INVALID -j DROP",
 		"-m mark --mark " + c.mark + " -j ACCEPT",
 		"-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
 	}
-	if beLiberal {
+	if c.beLiberal {
 		return rules[1:]
 	}
 	return rules

@@ -3,15 +3,17 @@ package iptables
 import (
 	"errors"
 	"fmt"
-	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/fairway-lb/fairway/iptables/restore"
@@ -44,94 +46,182 @@ func mutate(s *proxier.Snapshot, owner proxier.ServicePortName, edit func(*proxi
 	return &out
 }
 
-// A change of endpoints alone is worked out without compiling the rest, and leaves the same state
-// as compiling everything does. Other changes are left to that.
-func TestEditIsACompile(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		v6 := rapid.Bool().Draw(t, "IPv6")
-		n := rapid.IntRange(1, 30).Draw(t, "services")
-		s := services(n, v6, func(i int) uint16 { return uint16(i*7 + 1) })
-		if rapid.Bool().Draw(t, "no pods") {
-			node := *s.Node
-			node.Pods = proxier.PodMatch{}
-			s.Node = &node
-		}
-		if rapid.Bool().Draw(t, "affinity") {
-			s = mutate(s, s.Frontends[0].Owner, func(*proxier.Pool) {}, func(f *proxier.Frontend) { f.Affinity = time.Minute })
-		}
-		owner := s.Frontends[rapid.IntRange(0, len(s.Frontends)-1).Draw(t, "owner")].Owner
-		none := func(*proxier.Frontend) {}
-		add := func(p *proxier.Pool) {
-			e := *p.Endpoints[0]
-			e.Port = 9999
-			p.Endpoints = append(p.Endpoints, &e)
-		}
-		edits := map[string]struct {
-			edit  func(*proxier.Pool)
-			also  func(*proxier.Frontend)
-			alone bool
-		}{
-			"fewer endpoints": {func(p *proxier.Pool) { p.Endpoints = p.Endpoints[2:] }, none, true},
-			"more endpoints":  {add, none, true},
-			"other zone": {func(p *proxier.Pool) {
-				e := *p.Endpoints[0]
-				e.Zone = "z"
-				p.Endpoints[0] = &e
-			}, none, true},
-			"no endpoints": {func(p *proxier.Pool) { p.Endpoints = nil }, none, false},
-			"masquerade":   {add, func(f *proxier.Frontend) { f.From[0].Masquerade = !f.From[0].Masquerade }, false},
-			"affinity":     {add, func(f *proxier.Frontend) { f.Affinity += time.Hour }, false},
-			"sources":      {add, func(f *proxier.Frontend) { f.Sources = []netip.Prefix{} }, false},
-			"scope":        {func(p *proxier.Pool) { p.Scope = proxier.ThisNode }, none, false},
-		}
-		e := edits[rapid.SampledFrom(slices.Sorted(maps.Keys(edits))).Draw(t, "edit")]
-		now := mutate(s, owner, e.edit, e.also)
+// A follower applies compiled changes to tables in memory, and checks each.
+type follower struct {
+	options Options
+	have    *compiled
+	deny    []entry
+	models  map[string]*model
+	states  map[string]*state
+}
 
-		o := Options{IPv4: !v6, IPv6: v6}
-		before, in := inputOf(s, v6), inputOf(now, v6)
-		first := compile(before, o, nil)
-		f := &family{options: o, current: true, last: before, pools: first.pools, nat: stateOf(first.nat)}
-		change, alone := f.editTo(in)
-		if alone != e.alone {
-			t.Fatalf("endpoints alone: %v, want %v", alone, e.alone)
+func newFollower(o Options) *follower {
+	f := &follower{options: o, models: map[string]*model{}, states: map[string]*state{}}
+	for _, name := range tables {
+		f.models[name] = newModel(name, foreignChains...)
+		s := stateOf(f.models[name].Table)
+		f.states[name] = &s
+	}
+	return f
+}
+
+// apply fails if the change from what there is to in is another than a compile of all of in finds by
+// comparing whole tables, or leads to anything else.
+func (f *follower) apply(t interface {
+	Helper()
+	Fatalf(string, ...any)
+}, in input) {
+	t.Helper()
+	ch, fresh := compile(f.have, in, f.options), compile(nil, in, f.options)
+	between := transition(f.deny, ch.now.deny, serving(in))
+	for _, step := range []struct{ got, want patch }{
+		{ch.filter(f.deny, between), fresh.filter(nil, between)},
+		{ch.nat(), fresh.nat()},
+		{ch.filter(between, ch.now.deny), fresh.filter(nil, fresh.now.deny)},
+	} {
+		name := step.want.table
+		got, want := diff(*f.states[name], step.got), diff(*f.states[name], step.want)
+		if d := cmp.Diff(string(want.script()), string(got.script())); d != "" || got.changes != want.changes {
+			t.Fatalf("%s: %v, want %v (-of all +of the change):\n%s", name, got.changes, want.changes, d)
 		}
-		if !alone {
+		if err := f.models[name].apply(got); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, got.script())
+		}
+		f.states[name].adopt(got)
+	}
+	same := func(what string, want, got any, o ...cmp.Option) {
+		t.Helper()
+		if reflect.DeepEqual(want, got) { // twenty times as fast
 			return
 		}
-		f.adopt(change)
-		want := compile(in, o, nil)
-		if script, _, _ := diff(f.nat, want.nat); script != nil {
-			t.Fatalf("state differs from a compile:\n%s", script)
+		o = append(o, cmp.AllowUnexported(entry{}, state{}), cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty())
+		if d := cmp.Diff(want, got, o...); d != "" {
+			t.Fatalf("%s (-of all +after the change):\n%s", what, d)
 		}
-		if !maps.EqualFunc(f.pools, want.pools, sameChain) {
-			t.Fatal("remembered pools differ from a compile's")
-		}
-		if diff := cmp.Diff(first.filter(first.deny), want.filter(want.deny)); diff != "" {
-			t.Fatalf("the filter table differs too:\n%s", diff)
+	}
+	for _, table := range fresh.ruleset() {
+		is := f.models[table.Name].Table
+		same(table.Name, table, oursOf(is), withoutEmptyBuiltin)
+		same(table.Name+" as remembered", stateOf(is), *f.states[table.Name])
+	}
+	lists := func(c *compiled) []any { return []any{c.entries, c.deny, c.partial, c.standIns} }
+	same("entries", lists(fresh.now), lists(ch.now))
+	f.have, f.deny = ch.now, ch.now.deny
+}
+
+// TestChangesAddUp: through any sequence of changes, each is the smallest one, and leads to what a
+// fresh start would. Services come and go, with some or all of their frontends, and become others.
+func TestChangesAddUp(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		nodes := []*proxier.Node{drawNode(t), drawNode(t)}
+		versions := []*proxier.Snapshot{drawSnapshot(t, nodes[0], 12), drawSnapshot(t, nodes[0], 12)}
+		v6 := rapid.Bool().Draw(t, "IPv6")
+		f := newFollower(Options{TCPBeLiberal: rapid.Bool().Draw(t, "liberal")})
+		type choice struct{ version, part int }
+		chosen := map[string]choice{} // by Service
+		for range rapid.IntRange(1, 8).Draw(t, "steps") {
+			change := rapid.IntRange(1, 3).Draw(t, "one in how many changes")
+			for i := range 12 {
+				if rapid.IntRange(1, change).Draw(t, "changes") == 1 {
+					chosen[fmt.Sprint("svc-", i)] = choice{rapid.IntRange(0, 2).Draw(t, "version"), rapid.IntRange(0, 3).Draw(t, "part")}
+				}
+			}
+			s := &proxier.Snapshot{Node: nodes[max(0, rapid.IntRange(-4, 1).Draw(t, "node"))]}
+			if rapid.Bool().Draw(t, "health") {
+				s.HealthPorts = []uint16{32000}
+			}
+			taken := map[proxier.FrontendKey]bool{}
+			for v, version := range versions {
+				for i, fe := range version.Frontends {
+					c := chosen[fe.Owner.Name]
+					if c.version != v || (c.part > 0 && i%3 == c.part-1) || taken[fe.FrontendKey] {
+						continue
+					}
+					taken[fe.FrontendKey] = true
+					s.Frontends = append(s.Frontends, fe)
+				}
+			}
+			slices.SortFunc(s.Frontends, func(a, b *proxier.Frontend) int { return a.Compare(b.FrontendKey) })
+			f.apply(t, inputOf(s, v6))
 		}
 	})
 }
 
-func sameChain(a, b restore.Chain) bool { return a.Name == b.Name && slices.Equal(a.Rules, b.Rules) }
-
-func BenchmarkOneEndpoint(b *testing.B) {
-	s := services(10000, false, placements()["random"])
-	o := Options{IPv4: true}
-	in := inputOf(s, false)
-	first := compile(in, o, nil)
-	f := &family{options: o, current: true, last: in, pools: first.pools, nat: stateOf(first.nat)}
-	versions := []input{inputOf(mutate(s, s.Frontends[5000].Owner, func(p *proxier.Pool) { p.Endpoints = p.Endpoints[1:] }, func(*proxier.Frontend) {}), false), in}
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		next := versions[i%2]
-		change, ok := f.editTo(next)
-		if !ok || len(change.write) != 1 {
-			b.Fatal(ok, change)
-		}
-		f.adopt(change)
-		f.last = next
+// TestChangesOfMany is TestChangesAddUp where trees are deep, and around the number of frontends up
+// to which chains are commented.
+func TestChangesOfMany(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	place := placements()["random"]
+	for _, c := range []struct {
+		name    string
+		all     *proxier.Snapshot
+		v6      bool
+		options Options
+	}{
+		{"some", services(300, false, place), false, Options{}},
+		{"without bpf", services(100, false, place), false, Options{hairpinList: true}},
+		{"nested", nested(), true, Options{}},
+		{"many", services(maxCommented, false, place), false, Options{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFollower(c.options)
+			for range 3 {
+				for _, drop := range []int{0, 1, len(c.all.Frontends) / 2, 2} {
+					s := *c.all
+					s.Frontends = slices.Clone(s.Frontends)
+					for range drop {
+						i := random.IntN(len(s.Frontends))
+						s.Frontends = slices.Delete(s.Frontends, i, i+1)
+					}
+					f.apply(t, inputOf(&s, c.v6))
+				}
+			}
+		})
 	}
 }
+
+// TestPoolsOnly: endpoints that come and go change chains of pools only, as long as there are some.
+func TestPoolsOnly(t *testing.T) {
+	none := func(*proxier.Frontend) {}
+	add := func(p *proxier.Pool) {
+		e := *p.Endpoints[0]
+		e.Port = 9999
+		p.Endpoints = append(p.Endpoints, &e)
+	}
+	for name, c := range map[string]struct {
+		edit func(*proxier.Pool)
+		also func(*proxier.Frontend)
+		want bool
+	}{
+		"fewer endpoints": {func(p *proxier.Pool) { p.Endpoints = p.Endpoints[2:] }, none, true},
+		"more endpoints":  {add, none, true},
+		"affinity":        {add, func(f *proxier.Frontend) { f.Affinity += time.Hour }, true},
+		"nothing":         {func(*proxier.Pool) {}, none, false},
+		"no endpoints":    {func(p *proxier.Pool) { p.Endpoints = nil }, none, false},
+		"masquerade":      {add, func(f *proxier.Frontend) { f.From[0].Masquerade = !f.From[0].Masquerade }, false},
+		"sources":         {add, func(f *proxier.Frontend) { f.Sources = []netip.Prefix{} }, false},
+		"scope":           {func(p *proxier.Pool) { p.Scope = proxier.ThisNode }, none, false},
+	} {
+		s := services(20, false, func(i int) uint16 { return uint16(i*7 + 1) })
+		now := mutate(s, s.Frontends[0].Owner, c.edit, c.also)
+		first := compile(nil, inputOf(s, false), Options{})
+		have := stateOf(first.nat().tableOf())
+		p := compile(first.now, inputOf(now, false), Options{}).nat()
+		was, got := diff(have, p).poolsOnly(p)
+		if got != c.want {
+			t.Errorf("%s: pools only: %v, want %v", name, got, c.want)
+		}
+		if chain := first.poolChain(s.Frontends[0].From[0].Pool, s.Frontends[0]); got && !sameChain(was[chain.Name], chain) {
+			t.Errorf("%s: the chain was %v, want %v", name, was[chain.Name], chain)
+		}
+		p = compile(nil, inputOf(now, false), Options{}).nat()
+		if _, ok := diff(have, p).poolsOnly(p); ok {
+			t.Errorf("%s: pools only, but nobody knows what they were", name)
+		}
+	}
+}
+
+func sameChain(a, b restore.Chain) bool { return a.Name == b.Name && slices.Equal(a.Rules, b.Rules) }
 
 // TestCommentsEnd: chains say whose they are until there are many frontends, and going there and
 // back leaves what a fresh start would.

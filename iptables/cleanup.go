@@ -50,8 +50,8 @@ func cleanup(ctx context.Context, k *kernel) error {
 			errs = append(errs, err)
 			continue
 		}
-		if script, _, _ := diff(stateOf(t), restore.Table{Name: name}); script != nil {
-			errs = append(errs, k.write(ctx, name, script))
+		if e := diff(stateOf(t), patch{table: name, whole: true}); !e.empty() {
+			errs = append(errs, k.write(ctx, name, e.script()))
 		}
 	}
 	return errors.Join(errs...)

@@ -77,10 +77,10 @@ func Compile(s *proxier.Snapshot, o Options) Program {
 	var p Program
 	both := !o.IPv4 && !o.IPv6
 	if o.IPv4 || both {
-		p.IPv4 = compile(inputOf(s, false), o, nil).ruleset()
+		p.IPv4 = compile(nil, inputOf(s, false), o).ruleset()
 	}
 	if o.IPv6 || both {
-		p.IPv6 = compile(inputOf(s, true), o, nil).ruleset()
+		p.IPv6 = compile(nil, inputOf(s, true), o).ruleset()
 	}
 	return p
 }
@@ -110,54 +110,35 @@ func inputOf(s *proxier.Snapshot, v6 bool) input {
 	return in
 }
 
-// A compiled is the want-state of one family.
-type compiled struct {
-	nat restore.Table
-	// deny are the entries of the filter table's dispatch tree. They are kept apart because a
-	// change of both tables goes through a filter table that holds the entries of before and
-	// after; see transition.
-	deny   []entry
-	filter func(deny []entry) restore.Table
-	// pools may be handed to the next compile that is as much commented.
-	pools map[poolKey]restore.Chain
-}
-
-func (c compiled) ruleset() restore.Ruleset {
-	return restore.Ruleset{c.filter(c.deny), c.nat}
-}
-
-// compile is pure. known is what an earlier compile left, or nil; see compiled.pools.
-func compile(in input, o Options, known map[poolKey]restore.Chain) compiled {
-	c := newCompiler(in, o, known)
-	c.scan()
-	services := c.services()
-	deny := c.denyEntries()
-	slices.SortFunc(deny, compareEntries)
-	return compiled{
-		nat:    c.natTable(services),
-		deny:   deny,
-		filter: func(deny []entry) restore.Table { return c.filterTable(deny, o.TCPBeLiberal) },
-		pools:  c.used,
+// frontend returns the frontend of that key, or nil.
+func (in input) frontend(key proxier.FrontendKey) *proxier.Frontend {
+	i, ok := slices.BinarySearchFunc(in.frontends, key, func(f *proxier.Frontend, k proxier.FrontendKey) int {
+		return f.Compare(k)
+	})
+	if !ok {
+		return nil
 	}
+	return in.frontends[i]
 }
 
-// A compiler holds what the steps of one compilation share.
+// A compiler makes chains. What it makes of a frontend depends on the node, the options and whether
+// chains are commented, and on no other frontend but for what partials returns.
 type compiler struct {
 	in          input
 	pods        []string // matches for packets of pods, one of which holds
 	mark        string   // 0x4000/0x4000
 	masquerade  string   // the target
 	hairpinList bool
-	pools       map[*proxier.Pool]restore.Chain // those with endpoints
-	cache, used map[poolKey]restore.Chain
+	beLiberal   bool
+	poolNames   map[*proxier.Pool]string
 }
 
-func newCompiler(in input, o Options, known map[poolKey]restore.Chain) *compiler {
+func newCompiler(in input, o Options) *compiler {
 	if o.noSocket {
 		in.frontends = alwaysStandIn(in.frontends)
 	}
-	return &compiler{in: in, pods: podMatch(in), mark: markText(o.MasqueradeBit),
-		masquerade: masqueradeTarget(o), hairpinList: o.hairpinList, cache: known}
+	return &compiler{in: in, pods: podMatch(in), mark: markText(o.MasqueradeBit), masquerade: masqueradeTarget(o),
+		hairpinList: o.hairpinList, beLiberal: o.TCPBeLiberal, poolNames: map[*proxier.Pool]string{}}
 }
 
 // alwaysStandIn returns frontends whose stand-ins take all connections, there or not.
@@ -226,6 +207,14 @@ func keyMatch(k proxier.FrontendKey) string {
 		b = append(b, ' ')
 	}
 	return string(appendPort(b, k))
+}
+
+// unspecified returns the address in the key of a NodePort.
+func unspecified(v6 bool) netip.Addr {
+	if v6 {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
 }
 
 func protocol(p proxier.Protocol) string {

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/fairway-lb/fairway/iptables/restore"
 	"github.com/fairway-lb/fairway/proxier"
@@ -36,7 +37,7 @@ func stateOf(t restore.Table) state {
 	s := state{chains: map[string]uint64{}, jumps: map[string][]string{}, pinned: map[string]bool{}}
 	for _, c := range t.Chains {
 		if c.Policy == "" && isOurs(t.Name, c.Name) {
-			s.chains[c.Name] = sum(c.Rules)
+			s.put(c)
 			continue
 		}
 		for _, r := range c.Rules {
@@ -65,57 +66,110 @@ func oursOf(t restore.Table) restore.Table {
 	return out
 }
 
-// diff returns the input for iptables-restore that makes a table in state have into want, nil if
-// it is already, and what has been done then. Foreign rules and chains are not looked at.
+// A patch says what a table is to become.
+type patch struct {
+	table string
+	// want are chains as they are to be, was those that there may be in their place. With whole, want
+	// are all there is to be, whatever there was.
+	was, want []restore.Chain
+	whole     bool
+}
+
+// tableOf returns the table that a whole patch leads to.
+func (p patch) tableOf() restore.Table {
+	t := restore.Table{Name: p.table, Chains: slices.Clone(p.want)}
+	t.Sort()
+	return t
+}
+
+// names returns the names of chains that may have to go.
+func (p patch) names(have state) []string {
+	if p.whole {
+		return slices.Sorted(maps.Keys(have.chains))
+	}
+	var out []string
+	for _, c := range p.was {
+		if c.Policy == "" {
+			out = append(out, c.Name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// An edit is what one transaction does to a table.
+type edit struct {
+	table     string
+	write     []restore.Chain // as a whole: new, changed, or to be emptied; sorted by name
+	gone      []string        // to be deleted; they are in write too
+	drop, add []jump          // to be deleted and inserted
+	jumps     map[string][]string
+	changes   proxier.Changes
+}
+
+// empty reports whether there is nothing to do.
+func (e edit) empty() bool { return len(e.write)+len(e.drop)+len(e.add) == 0 }
+
+// script returns the input for iptables-restore.
+func (e edit) script() []byte { return scriptOf(e.table, e.write, e.gone, e.drop, e.add) }
+
+// diff returns what makes a table in state have what p says. Foreign rules and chains are not looked at.
 //
 // Only chains that differ are written, each as a whole. All of it is one transaction, so the
 // order in it matters to the tool only: declare, rewrite, delete.
-func diff(have state, want restore.Table) (script []byte, after state, ch proxier.Changes) {
-	after = state{chains: make(map[string]uint64, len(want.Chains)), jumps: map[string][]string{}, pinned: have.pinned}
-	var write []restore.Chain // new, changed, or to be emptied
-	for _, c := range want.Chains {
+func diff(have state, p patch) edit {
+	e := edit{table: p.table, jumps: map[string][]string{}}
+	wanted := make(map[string]bool, len(p.want))
+	for _, c := range p.want {
 		if c.Policy != "" {
-			after.jumps[c.Name] = c.Rules
+			e.jumps[c.Name] = c.Rules
 			continue
 		}
-		h := sum(c.Rules)
-		after.chains[c.Name] = h
+		wanted[c.Name] = true
 		was, known := have.chains[c.Name]
 		switch {
-		case known && was == h:
+		case known && was == sum(c.Rules):
 			continue
 		case known:
-			ch.Updated++
+			e.changes.Updated++
 		default:
-			ch.Added++
+			e.changes.Added++
 		}
-		write = append(write, c)
-		ch.Lines += len(c.Rules)
+		e.write = append(e.write, c)
+		e.changes.Lines += len(c.Rules)
 	}
-	var gone []string
-	for _, name := range slices.Sorted(maps.Keys(have.chains)) {
-		if _, ok := after.chains[name]; ok {
+	for _, name := range p.names(have) {
+		switch {
+		case wanted[name] || have.pinned[name] && have.chains[name] == sum(nil):
 			continue
+		case !have.pinned[name]:
+			e.gone = append(e.gone, name)
 		}
-		empty := sum(nil)
-		if have.pinned[name] {
-			after.chains[name] = empty
-			if have.chains[name] == empty {
-				continue
-			}
-		} else {
-			gone = append(gone, name)
-		}
-		write = append(write, restore.Chain{Name: name})
-		ch.Removed++
+		e.write = append(e.write, restore.Chain{Name: name})
+		e.changes.Removed++
 	}
-	drop, add := diffJumps(have.jumps, after.jumps)
-	ch.Lines += len(drop) + len(add)
-	if len(write)+len(drop)+len(add) == 0 {
-		return nil, after, ch
-	}
-	return scriptOf(want.Name, write, gone, drop, add), after, ch
+	slices.SortFunc(e.write, func(a, b restore.Chain) int { return strings.Compare(a.Name, b.Name) })
+	e.drop, e.add = diffJumps(have.jumps, e.jumps)
+	e.changes.Lines += len(e.drop) + len(e.add)
+	return e
 }
+
+// adopt makes s what it is after an edit.
+func (s *state) adopt(e edit) {
+	for _, c := range e.write {
+		s.put(c)
+	}
+	for _, name := range e.gone {
+		s.drop(name)
+	}
+	s.jumps = e.jumps
+}
+
+// put remembers a chain.
+func (s *state) put(c restore.Chain) { s.chains[c.Name] = sum(c.Rules) }
+
+// drop forgets a chain.
+func (s *state) drop(name string) { delete(s.chains, name) }
 
 // scriptOf writes a transaction: chains to write as a whole, chains to delete, and rules of
 // built-in chains to delete and to insert.

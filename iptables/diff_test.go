@@ -32,11 +32,11 @@ func newModel(name string, foreign ...restore.Chain) *model {
 	return m
 }
 
-func (m *model) apply(script []byte) error {
-	if script == nil {
+func (m *model) apply(e edit) error {
+	if e.empty() {
 		return nil
 	}
-	lines := strings.Split(strings.TrimSuffix(string(script), "\n"), "\n")
+	lines := strings.Split(strings.TrimSuffix(string(e.script()), "\n"), "\n")
 	if lines[0] != "*"+m.Name || lines[len(lines)-1] != "COMMIT" {
 		return fmt.Errorf("not a transaction of %s", m.Name)
 	}
@@ -96,6 +96,9 @@ var foreignChains = []restore.Chain{
 	{Name: "KUBE-SVC-not-one-of-ours"},
 }
 
+// whole returns the patch to a table.
+func whole(t restore.Table) patch { return patch{table: t.Name, want: t.Chains, whole: true} }
+
 // TestDiffLaws: applying the difference of two tables to the first gives the second, the
 // difference of a table and itself is nothing, rules never lead nowhere, and what is foreign stays.
 func TestDiffLaws(t *testing.T) {
@@ -107,27 +110,27 @@ func TestDiffLaws(t *testing.T) {
 			known := stateOf(m.Table)
 			for range rapid.IntRange(1, 4).Draw(t, "steps") {
 				want := *Compile(drawSnapshot(t, node, 8), Options{IPv4: true}).IPv4.Table(name)
-				script, after, ch := diff(known, want)
-				if err := m.apply(script); err != nil {
-					t.Fatalf("%v\n%s", err, script)
+				e := diff(known, whole(want))
+				if err := m.apply(e); err != nil {
+					t.Fatalf("%v\n%s", err, e.script())
 				}
 				if diff := cmp.Diff(want, oursOf(m.Table), cmpopts.EquateEmpty(), withoutEmptyBuiltin); diff != "" {
-					t.Fatalf("(-want +got):\n%s\n%s", diff, script)
+					t.Fatalf("(-want +got):\n%s\n%s", diff, e.script())
 				}
-				if (script == nil) != ch.IsZero() {
-					t.Fatalf("changes %v for %q", ch, script)
+				if e.empty() != e.changes.IsZero() {
+					t.Fatalf("changes %v for %q", e.changes, e.script())
 				}
-				known = stateOf(m.Table)
-				if diff := cmp.Diff(known, after, cmp.AllowUnexported(state{}), cmpopts.EquateEmpty()); diff != "" {
+				known.adopt(e)
+				if diff := cmp.Diff(stateOf(m.Table), known, cmp.AllowUnexported(state{}), cmpopts.EquateEmpty()); diff != "" {
 					t.Fatalf("what diff remembers is not what is (-is +remembered):\n%s", diff)
 				}
-				if again, _, _ := diff(after, want); again != nil {
-					t.Fatalf("a second time: %s", again)
+				if again := diff(known, whole(want)); !again.empty() {
+					t.Fatalf("a second time: %s", again.script())
 				}
 			}
-			script, _, _ := diff(known, restore.Table{Name: name})
-			if err := m.apply(script); err != nil {
-				t.Fatalf("%v\n%s", err, script)
+			e := diff(known, patch{table: name, whole: true})
+			if err := m.apply(e); err != nil {
+				t.Fatalf("%v\n%s", err, e.script())
 			}
 			if diff := cmp.Diff(foreign.Table, m.Table, cmpopts.EquateEmpty(), cmpopts.SortSlices(func(a, b restore.Chain) bool { return a.Name < b.Name })); diff != "" {
 				t.Fatalf("after cleanup (-before +after):\n%s", diff)
@@ -151,17 +154,17 @@ func TestOldOrNew(t *testing.T) {
 		o := Options{hairpinList: rapid.Bool().Draw(t, "hairpinList")}
 		v6 := rapid.Bool().Draw(t, "family")
 		old, now := drawSnapshot(t, node, 6), drawSnapshot(t, node, 6)
-		a, b := compile(inputOf(old, v6), o, nil), compile(inputOf(now, v6), o, nil)
-		have := a.deny
+		a, b := compile(nil, inputOf(old, v6), o), compile(nil, inputOf(now, v6), o)
+		have := a.now.deny
 		if rapid.Bool().Draw(t, "restarted") {
-			filter := a.filter(a.deny)
+			filter := a.filter(nil, have).tableOf()
 			have = entriesOf(&filter, v6)
-			if diff := cmp.Diff(a.deny, have, cmp.AllowUnexported(entry{}), cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(a.now.deny, have, cmp.AllowUnexported(entry{}), cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" {
 				t.Fatalf("entries read back (-want +got):\n%s", diff)
 			}
 		}
-		between := b.filter(transition(have, b.deny, serving(inputOf(now, v6))))
-		moments := []restore.Ruleset{{between, a.nat}, {between, b.nat}}
+		between := b.filter(nil, transition(have, b.now.deny, serving(inputOf(now, v6)))).tableOf()
+		moments := []restore.Ruleset{{between, a.nat().tableOf()}, {between, b.nat().tableOf()}}
 		for i, rules := range moments {
 			m := machine(t, rules)
 			for _, k := range destinations(v6, old, now) {

@@ -25,8 +25,11 @@ var addressTrees = [...]addressTree{
 	{addressRoot, addressPrefix, [proxier.Origins]bool{}},
 }
 
-// treeOf returns the index of the tree for a frontend with an address.
+// treeOf returns the index of a frontend's tree: of addressTrees, or byPort.
 func (c *compiler) treeOf(f *proxier.Frontend) int {
+	if f.IsNodePort() {
+		return byPort
+	}
 	for i, t := range addressTrees {
 		like := true
 		for o, r := range f.From {
@@ -39,20 +42,21 @@ func (c *compiler) treeOf(f *proxier.Frontend) int {
 	return len(addressTrees) - 1
 }
 
-// dispatch returns the chains that take a packet to the entries of Services.
-func (c *compiler) dispatch(s owned) []restore.Chain {
+// dispatch returns the chains that take a packet to entries, but for some that those to other are
+// sure to have alike; see tree.part.
+func (c *compiler) dispatch(entries, other, differ forest) []restore.Chain {
 	var chains []restore.Chain
 	for i, t := range addressTrees {
-		if len(s.entries[i]) > 0 {
+		if len(entries[i]) > 0 {
 			addresses := tree{root: t.root, prefix: t.prefix, flag: "-d"}
-			chains = append(chains, addresses.build(s.entries[i])...)
+			chains = append(chains, addresses.part(entries[i], other[i], differ[i])...)
 		}
 	}
 	ports := tree{root: nodePortsChain, prefix: portPrefix, flag: "-d"}
-	chains = append(chains, ports.build(s.ports)...)
+	chains = append(chains, ports.part(entries[byPort], other[byPort], differ[byPort])...)
 
 	services := []string{c.loopbackRule()}
-	way := c.way(s, proxier.FromOutside, true)
+	way := c.way(entries, proxier.FromOutside, true)
 	detour := func(matches []string, name string, rules []string) {
 		if slices.Equal(rules, way) || len(matches) == 0 {
 			return
@@ -63,15 +67,15 @@ func (c *compiler) dispatch(s owned) []restore.Chain {
 		chains = append(chains, restore.Chain{Name: name, Rules: rules})
 	}
 	// A mark that somebody else has set stays.
-	detour([]string{"-m mark --mark " + c.mark}, markedChain, c.way(s, proxier.FromOutside, false))
-	detour(c.pods, podsChain, c.way(s, proxier.FromPod, true))
+	detour([]string{"-m mark --mark " + c.mark}, markedChain, c.way(entries, proxier.FromOutside, false))
+	detour(c.pods, podsChain, c.way(entries, proxier.FromPod, true))
 	return append(chains, restore.Chain{Name: servicesChain, Rules: append(services, way...)})
 }
 
 // way returns the rules that try a packet of an origin on every tree. With mark set, the packet
 // carries the mark where the tree is one that masquerades the origin, and only there: what no
 // entry takes leaves without.
-func (c *compiler) way(s owned, o proxier.Origin, mark bool) []string {
+func (c *compiler) way(entries forest, o proxier.Origin, mark bool) []string {
 	var rules []string
 	marked := false
 	carry := func(wanted bool) {
@@ -85,13 +89,13 @@ func (c *compiler) way(s owned, o proxier.Origin, mark bool) []string {
 		marked = wanted
 	}
 	for i, t := range addressTrees {
-		if len(s.entries[i]) > 0 {
+		if len(entries[i]) > 0 {
 			carry(t.masquerades[o])
 			rules = append(rules, "-j "+t.root)
 		}
 	}
 	carry(false)
-	if len(s.ports) > 0 {
+	if len(entries[byPort]) > 0 {
 		rules = append(rules, c.nodePortRules("-j "+nodePortsChain)...)
 	}
 	return rules

@@ -5,7 +5,7 @@
 // what the kernel holds (diff.go, pure), and the chains that differ are written through
 // iptables-restore --noflush (kernel.go, all of the I/O). One restore is one transaction: the
 // chains of a table change together or not at all. With iptables-legacy, changes of endpoints alone
-// (change.go) go to the kernel without a program, which takes about four fifths of the time; see
+// go to the kernel without a program, which takes about four fifths of the time; see
 // package xtables. So do the rules of endpoints when a node without any gets its first ones: there the
 // nat table is written in two steps. Where that does not work, iptables-restore does it.
 //
@@ -69,6 +69,10 @@
 // pure functions of the snapshot, so the kernel's state does not depend on history, and a
 // restart, which compares text, writes nothing. In between, the backend remembers a hash per
 // chain and does not read.
+//
+// No other chains are compiled either (change.go): what differs between two snapshots is found by
+// comparing pointers, and of the trees only the paths to entries that differ are made. There is no
+// other way to compile: the first Apply is a change from nothing.
 //
 // The two tables cannot change in one transaction. Refusals that are new are written before the
 // nat table changes, those that end are removed after (filter.go, transition).

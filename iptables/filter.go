@@ -35,9 +35,9 @@ func (c *compiler) refusal(v proxier.Verdict, p proxier.Protocol) refusal {
 
 // denyEntries returns the filter table's entries: one for every frontend that turns away some
 // connection. Nothing but untranslated packets of new connections is tried on them.
-func (c *compiler) denyEntries() []entry {
+func (c *compiler) denyEntries(frontends []*proxier.Frontend) []entry {
 	var out []entry
-	for _, f := range c.in.frontends {
+	for _, f := range frontends {
 		var by [proxier.Origins]refusal
 		for o, r := range f.From {
 			if len(r.Pool.Endpoints) == 0 && c.reachable(proxier.Origin(o)) {
@@ -48,6 +48,7 @@ func (c *compiler) denyEntries() []entry {
 			out = append(out, e)
 		}
 	}
+	slices.SortFunc(out, compareEntries)
 	return out
 }
 
@@ -135,27 +136,12 @@ func (c *compiler) verdictChain(f *proxier.Frontend, by [proxier.Origins]refusal
 // as long as the nat table takes its connections, they do not arrive at the entry. Where both
 // have one, the old one stays if the frontend is about to serve somebody.
 func transition(have, want []entry, serving func(proxier.FrontendKey) bool) []entry {
-	out := make([]entry, 0, len(have)+len(want))
-	for len(have) > 0 || len(want) > 0 {
-		switch {
-		case len(want) == 0:
-			out, have = append(out, have[0]), have[1:]
-		case len(have) == 0:
-			out, want = append(out, want[0]), want[1:]
-		default:
-			switch c := compareEntries(have[0], want[0]); {
-			case c < 0:
-				out, have = append(out, have[0]), have[1:]
-			case c > 0:
-				out, want = append(out, want[0]), want[1:]
-			default:
-				e := want[0]
-				if serving(e.key) {
-					e = have[0]
-				}
-				out, have, want = append(out, e), have[1:], want[1:]
-			}
+	out := make([]entry, 0, max(len(have), len(want)))
+	for old, e := range pairs(have, want, compareEntries) {
+		if e == nil || old != nil && serving(e.key) {
+			e = old
 		}
+		out = append(out, *e)
 	}
 	return out
 }
@@ -208,10 +194,7 @@ func entriesOf(t *restore.Table, v6 bool) []entry {
 
 // parseKey returns the frontend that a rule tests for.
 func parseKey(rule string, v6 bool) (proxier.FrontendKey, bool) {
-	k := proxier.FrontendKey{Addr: netip.IPv4Unspecified()}
-	if v6 {
-		k.Addr = netip.IPv6Unspecified()
-	}
+	k := proxier.FrontendKey{Addr: unspecified(v6)}
 	args := restore.Args(rule)
 	for i := 0; i+1 < len(args); i++ {
 		switch args[i] {

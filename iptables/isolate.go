@@ -172,17 +172,14 @@ func (f *family) isolate(ctx context.Context, in input) (refusals, error) {
 // try shows the kernel the rules of some frontends in a chain that nothing refers to, and
 // removes it again: no packet is affected.
 func (f *family) try(ctx context.Context, in input) error {
-	c := newCompiler(in, f.options, nil)
-	c.scan()
-	services := c.services()
+	c := newCompiler(in, f.options)
+	chains, entries := c.services(c.in.frontends, c.partials(c.in.frontends))
 	var nat, filter []string
-	for _, chain := range services.chains {
+	for _, chain := range chains {
 		nat = append(nat, chain.Rules...)
 	}
-	for _, e := range slices.Concat(append(services.entries[:], services.ports)...) {
-		nat = append(nat, e.rules...)
-	}
-	for _, e := range c.denyEntries() {
+	nat = append(nat, rulesOf(slices.Concat(entries[:]...))...)
+	for _, e := range c.denyEntries(c.in.frontends) {
 		filter = append(filter, e.rules...)
 		for _, chain := range e.chains {
 			filter = append(filter, chain.Rules...)

@@ -81,17 +81,22 @@ func sameAddress(v6 bool) string {
 func (c *compiler) hairpins() []restore.Chain {
 	seen := map[netip.Addr]bool{}
 	var entries []entry
-	for p := range c.pools {
-		for _, e := range p.Endpoints {
-			if seen[e.Addr] || !e.Local && e.NodeName != "" {
+	for _, f := range c.in.frontends {
+		for o, r := range f.From {
+			if !c.leads(f, proxier.Origin(o)) {
 				continue
 			}
-			seen[e.Addr] = true
-			addr := netip.PrefixFrom(e.Addr, e.Addr.BitLen()).String()
-			entries = append(entries, entry{
-				key:   proxier.FrontendKey{Addr: e.Addr},
-				rules: []string{"-s " + addr + " -d " + addr + " " + c.masquerade},
-			})
+			for _, e := range r.Pool.Endpoints {
+				if seen[e.Addr] || !e.Local && e.NodeName != "" {
+					continue
+				}
+				seen[e.Addr] = true
+				addr := netip.PrefixFrom(e.Addr, e.Addr.BitLen()).String()
+				entries = append(entries, entry{
+					key:   proxier.FrontendKey{Addr: e.Addr},
+					rules: []string{"-s " + addr + " -d " + addr + " " + c.masquerade},
+				})
+			}
 		}
 	}
 	slices.SortFunc(entries, compareEntries)

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -9,59 +10,36 @@ import (
 	"github.com/fairway-lb/fairway/proxier"
 )
 
-// scan makes the chains of the pools that frontends use.
-func (c *compiler) scan() {
-	c.pools = map[*proxier.Pool]restore.Chain{}
-	c.used = map[poolKey]restore.Chain{}
-	add := func(p *proxier.Pool, f *proxier.Frontend) {
-		if c.pools[p].Name != "" {
-			return
-		}
-		key := keyOf(p, f)
-		chain, ok := c.cache[key]
-		if !ok {
-			chain = c.poolChain(key)
-		}
-		c.pools[p], c.used[key] = chain, chain
-	}
-	for _, f := range c.in.frontends {
-		for o, r := range f.From {
-			if len(r.Pool.Endpoints) > 0 && c.reachable(proxier.Origin(o)) {
-				add(r.Pool, f)
-			}
-		}
-		if f.StandIn != nil {
-			add(f.StandIn, f)
-		}
-	}
-}
-
-// A poolKey is all that the chain of a pool depends on, besides comments: pools do not change, and
-// from one compile to the next few are new.
-type poolKey struct {
-	pool     *proxier.Pool
-	affinity int // seconds, 0 for none
-}
-
-// keyOf returns the key of a pool that a frontend uses.
-func keyOf(p *proxier.Pool, f *proxier.Frontend) poolKey {
-	return poolKey{p, int(f.Affinity.Seconds())}
-}
-
 // reachable reports whether packets of an origin can be told from others: without a match for
 // pods there is no FromPod.
 func (c *compiler) reachable(o proxier.Origin) bool {
 	return o != proxier.FromPod || len(c.pods) > 0
 }
 
-// poolChain returns the chain that spreads connections over a pool. The rules carry no test of
-// the destination: only packets for the pool's frontends get here.
-func (c *compiler) poolChain(key poolKey) restore.Chain {
-	p := key.pool
-	proto := protocol(p.Owner.Protocol)
-	name := [proxier.Scopes]string{proxier.Everywhere: svcPrefix, proxier.ThisNode: svlPrefix, proxier.StandsIn: standInPrefix}[p.Scope]
-	id := p.Owner.String() + proto
-	chain := restore.Chain{Name: name + hash(id), Rules: make([]string, 0, len(p.Endpoints))}
+// poolName returns the name of a pool's chain.
+func (c *compiler) poolName(p *proxier.Pool) string {
+	name, ok := c.poolNames[p]
+	if !ok {
+		name = poolPrefixes[p.Scope] + hash(poolID(p))
+		c.poolNames[p] = name
+	}
+	return name
+}
+
+var poolPrefixes = [proxier.Scopes]string{proxier.Everywhere: svcPrefix, proxier.ThisNode: svlPrefix, proxier.StandsIn: standInPrefix}
+
+func poolID(p *proxier.Pool) string { return p.Owner.String() + protocol(p.Owner.Protocol) }
+
+// isPool reports whether a chain is one of a pool.
+func isPool(chain string) bool {
+	return slices.ContainsFunc(poolPrefixes[:], func(p string) bool { return strings.HasPrefix(chain, p) })
+}
+
+// poolChain returns the chain that spreads connections over a pool that a frontend uses. The rules
+// carry no test of the destination: only packets for the pool's frontends get here.
+func (c *compiler) poolChain(p *proxier.Pool, f *proxier.Frontend) restore.Chain {
+	proto, id, affinity := protocol(p.Owner.Protocol), poolID(p), int(f.Affinity.Seconds())
+	chain := restore.Chain{Name: c.poolName(p), Rules: make([]string, 0, len(p.Endpoints))}
 	next := c.comment(p.Owner) // goes to the first rule
 	add := func(rest string) {
 		chain.Rules = append(chain.Rules, "-p "+proto+next+rest)
@@ -74,14 +52,14 @@ func (c *compiler) poolChain(key poolKey) restore.Chain {
 		}
 		return " --name " + sepPrefix + hash(id, e.String()) + " --mask " + mask + " --rsource"
 	}
-	if key.affinity > 0 {
+	if affinity > 0 {
 		for _, e := range p.Endpoints {
-			add(" -m recent --update --seconds " + strconv.Itoa(key.affinity) + " --reap" + list(e) + dnat(e))
+			add(" -m recent --update --seconds " + strconv.Itoa(affinity) + " --reap" + list(e) + dnat(e))
 		}
 	}
 	for i, e := range p.Endpoints {
 		rest := probability(len(p.Endpoints) - i)
-		if key.affinity > 0 {
+		if affinity > 0 {
 			rest += " -m recent --set" + list(e)
 		}
 		add(rest + dnat(e))

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fairway-lb/fairway/iptables/restore"
 	"github.com/fairway-lb/fairway/iptables/trace"
 	"github.com/fairway-lb/fairway/proxier"
 )
@@ -124,7 +123,8 @@ func isServiceChain(name string) bool {
 // and those on its path in the tree.
 func TestChangeIsLocal(t *testing.T) {
 	s := services(10000, false, placements()["random"])
-	have := stateOf(compile(inputOf(s, false), Options{}, nil).nat)
+	first := compile(nil, inputOf(s, false), Options{})
+	have := stateOf(first.nat().tableOf())
 	for i := range 5 {
 		f := s.Frontends[len(s.Frontends)-1-len(s.Frontends)/8*i]
 		if f.Kind != proxier.ClusterIP {
@@ -143,30 +143,56 @@ func TestChangeIsLocal(t *testing.T) {
 				changed.Frontends[j] = &g2
 			}
 		}
-		script, _, ch := diff(have, compile(inputOf(&changed, false), Options{}, nil).nat)
-		if ch.Added != 0 || ch.Removed != 0 || ch.Updated != 1 {
-			t.Fatalf("one endpoint less of %s: %v\n%s", f, ch, script)
+		e := diff(have, compile(first.now, inputOf(&changed, false), Options{}).nat())
+		if ch := e.changes; ch.Added != 0 || ch.Removed != 0 || ch.Updated != 1 {
+			t.Fatalf("one endpoint less of %s: %v\n%s", f, ch, e.script())
 		}
 		changed.Frontends = slices.DeleteFunc(slices.Clone(s.Frontends), func(g *proxier.Frontend) bool { return g == f })
-		if script, _, ch := diff(have, compile(inputOf(&changed, false), Options{}, nil).nat); ch.Added+ch.Removed+ch.Updated > 12 {
-			t.Fatalf("without %s: %v\n%s", f, ch, script)
+		e = diff(have, compile(first.now, inputOf(&changed, false), Options{}).nat())
+		if ch := e.changes; ch.Added+ch.Removed+ch.Updated > 12 {
+			t.Fatalf("without %s: %v\n%s", f, ch, e.script())
 		}
 	}
 }
 
+// BenchmarkCompile is of what an Apply computes before the kernel is asked, at 10,000 Services: of
+// the first, and of those that follow changes.
 func BenchmarkCompile(b *testing.B) {
-	s := services(10000, false, placements()["random"])
-	have := stateOf(compile(inputOf(s, false), Options{}, nil).nat)
-	for name, known := range map[string]map[poolKey]restore.Chain{
-		"first": nil,
-		"again": compile(inputOf(s, false), Options{}, nil).pools,
+	all := services(10000, false, placements()["random"])
+	without := func(drop func(*proxier.Frontend) bool) *proxier.Snapshot {
+		s := *all
+		s.Frontends = slices.DeleteFunc(slices.Clone(all.Frontends), drop)
+		return &s
+	}
+	owner := all.Frontends[5000].Owner
+	for _, bench := range []struct {
+		name  string
+		other *proxier.Snapshot // nil: nothing is known
+	}{
+		{"first", nil},
+		{"endpoint", mutate(all, owner, func(p *proxier.Pool) { p.Endpoints = p.Endpoints[1:] }, func(*proxier.Frontend) {})},
+		{"service", without(func(f *proxier.Frontend) bool { return f.Owner == owner })},
+		{"half", without(func(f *proxier.Frontend) bool { return f.Owner.Name[len(f.Owner.Name)-1]%2 == 0 })},
 	} {
-		b.Run(name, func(b *testing.B) {
+		b.Run(bench.name, func(b *testing.B) {
+			first := compile(nil, inputOf(all, false), Options{})
+			have, was := stateOf(first.nat().tableOf()), first.now
+			versions := []input{inputOf(all, false), inputOf(all, false)}
+			if bench.other != nil {
+				versions[0] = inputOf(bench.other, false)
+			}
 			b.ReportAllocs()
-			for b.Loop() {
-				if script, _, _ := diff(have, compile(inputOf(s, false), Options{}, known).nat); script != nil {
-					b.Fatal("changes")
+			for i := 0; b.Loop(); i++ {
+				if bench.other == nil {
+					was = nil
 				}
+				ch := compile(was, versions[i%2], Options{})
+				e := diff(have, ch.nat())
+				if e.empty() != (bench.other == nil) {
+					b.Fatal(e.changes)
+				}
+				have.adopt(e)
+				was = ch.now
 			}
 		})
 	}

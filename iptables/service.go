@@ -1,8 +1,7 @@
 package iptables
 
 import (
-	"maps"
-	"net/netip"
+	"cmp"
 	"slices"
 	"strings"
 
@@ -10,69 +9,100 @@ import (
 	"github.com/fairway-lb/fairway/proxier"
 )
 
-// owned are the chains of Services and the entries that lead to them.
-type owned struct {
-	chains  []restore.Chain
-	entries [len(addressTrees)][]entry // of addresses
-	ports   []entry                    // of NodePorts
-	// standIns are the rules that try for servers of this node first. They can only be reached from
-	// PREROUTING: the kernel has no way to look for a socket in OUTPUT, where connections of the node
-	// itself begin.
-	standIns []string
-}
+// byPort is the index of the nat table's tree over NodePorts, after those over addresses.
+const byPort = len(addressTrees)
 
-// services compiles every pool and frontend for the nat table.
-func (c *compiler) services() owned {
-	var out owned
-	out.chains = slices.AppendSeq(out.chains, maps.Values(c.pools))
+// A forest are the entries of the nat table, by tree, in the order of compareEntries.
+type forest [byPort + 1][]entry
+
+// services compiles frontends for the nat table: to the chains of their own, with the pools that
+// they use, and to the entries that lead there. partial is of all frontends that there are; see partials.
+func (c *compiler) services(frontends []*proxier.Frontend, partial []entry) (chains []restore.Chain, entries forest) {
 	done := map[string]bool{}
 	add := func(chain restore.Chain) string {
 		if !done[chain.Name] {
 			done[chain.Name] = true
-			out.chains = append(out.chains, chain)
+			chains = append(chains, chain)
 		}
 		return chain.Name
 	}
-	// An address that is also the node's must not fall through to another Service's NodePort
-	// when this node forwards nothing for it.
-	partial := map[proxier.FrontendKey][]string{}
-	for _, f := range c.in.frontends {
-		if f.StandIn != nil {
-			out.standIns = append(out.standIns, rule(keyMatch(f.FrontendKey), haveSocket, "-g", c.pools[f.StandIn].Name))
+	addPool := func(p *proxier.Pool, f *proxier.Frontend) {
+		if !done[c.poolName(p)] {
+			add(c.poolChain(p, f))
 		}
-		in := -1 // the tree
-		var marked [proxier.Origins]bool
-		if !f.IsNodePort() {
-			in = c.treeOf(f)
-			marked = addressTrees[in].masquerades
-		}
-		target := c.target(f, marked, add)
-		if !f.IsNodePort() && (target == "" || f.Sources != nil || !c.full(f)) {
-			port := f.FrontendKey
-			port.Addr = netip.IPv4Unspecified()
-			if c.in.v6 {
-				port.Addr = netip.IPv6Unspecified()
+	}
+	for _, f := range frontends {
+		for o, r := range f.From {
+			if c.leads(f, proxier.Origin(o)) {
+				addPool(r.Pool, f)
 			}
-			partial[port] = append(partial[port], keyMatch(f.FrontendKey)+" -j RETURN")
 		}
+		if f.StandIn != nil {
+			addPool(f.StandIn, f)
+		}
+		target := c.target(f, add)
 		if target == "" {
 			continue
 		}
-		e := entry{key: f.FrontendKey, rules: []string{keyMatch(f.FrontendKey) + " -g " + target}}
-		if f.IsNodePort() {
-			out.ports = append(out.ports, e)
-		} else {
-			out.entries[in] = append(out.entries[in], e)
+		in, e := c.treeOf(f), entry{key: f.FrontendKey, rules: []string{keyMatch(f.FrontendKey) + " -g " + target}}
+		if in == byPort {
+			e.rules = append(partialRules(partial, f.FrontendKey), e.rules...)
 		}
+		entries[in] = append(entries[in], e)
 	}
-	for i, e := range out.ports {
-		out.ports[i].rules = append(slices.Clip(partial[e.key]), e.rules...)
-	}
-	for _, e := range out.entries {
+	for _, e := range entries {
 		slices.SortFunc(e, compareEntries)
 	}
-	slices.SortFunc(out.ports, compareEntries)
+	return chains, entries
+}
+
+// leads reports whether connections of an origin can get from a frontend to an endpoint.
+func (c *compiler) leads(f *proxier.Frontend, o proxier.Origin) bool {
+	return c.reachable(o) && len(f.From[o].Pool.Endpoints) > 0
+}
+
+// partials returns an entry for each frontend that does not serve everyone, in the order of
+// comparePartials: its address may also be the node's, and then what this node forwards nothing for
+// must not fall through to another Service's NodePort.
+func (c *compiler) partials(frontends []*proxier.Frontend) []entry {
+	var out []entry
+	for _, f := range frontends {
+		if !f.IsNodePort() && (f.Sources != nil || !c.full(f)) {
+			out = append(out, entry{key: f.FrontendKey, rules: []string{keyMatch(f.FrontendKey) + " -j RETURN"}})
+		}
+	}
+	slices.SortFunc(out, comparePartials)
 	return out
+}
+
+// standIns returns an entry for each frontend with a server of this node that is to be tried first.
+// They can only be reached from PREROUTING: the kernel has no way to look for a socket in OUTPUT, where
+// connections of the node itself begin.
+func (c *compiler) standIns(frontends []*proxier.Frontend) []entry {
+	var out []entry
+	for _, f := range frontends {
+		if f.StandIn != nil {
+			out = append(out, entry{key: f.FrontendKey, rules: []string{rule(keyMatch(f.FrontendKey), haveSocket, "-g", c.poolName(f.StandIn))}})
+		}
+	}
+	slices.SortFunc(out, compareEntries)
+	return out
+}
+
+// comparePartials orders by NodePort, then address.
+func comparePartials(a, b entry) int {
+	return cmp.Or(cmp.Compare(a.key.Port, b.key.Port), cmp.Compare(a.key.Protocol, b.key.Protocol), a.key.Addr.Compare(b.key.Addr))
+}
+
+// partialRules returns the rules that the entry of a NodePort starts with.
+func partialRules(partial []entry, port proxier.FrontendKey) []string {
+	at, _ := slices.BinarySearchFunc(partial, entry{key: port}, comparePartials) // its address is the first of all
+	partial = partial[at:]
+	end := slices.IndexFunc(partial, func(e entry) bool { return e.key.Port != port.Port || e.key.Protocol != port.Protocol })
+	if end >= 0 {
+		partial = partial[:end]
+	}
+	return rulesOf(partial)
 }
 
 // full reports whether every origin has endpoints.
@@ -86,8 +116,12 @@ func (c *compiler) full(f *proxier.Frontend) bool {
 }
 
 // target returns the chain that a frontend's connections go to, "" if nobody can be served. It
-// hands the chains on the way to add. marked tells of which origins packets carry the mark already.
-func (c *compiler) target(f *proxier.Frontend, marked [proxier.Origins]bool, add func(restore.Chain) string) string {
+// hands the chains on the way to add.
+func (c *compiler) target(f *proxier.Frontend, add func(restore.Chain) string) string {
+	var marked [proxier.Origins]bool // packets carry the mark already
+	if in := c.treeOf(f); in != byPort {
+		marked = addressTrees[in].masquerades
+	}
 	rules := c.routeRules(f, marked)
 	if len(rules) == 0 {
 		return ""
@@ -140,8 +174,8 @@ func (l leg) rules(match string) []string {
 func (c *compiler) routeRules(f *proxier.Frontend, marked [proxier.Origins]bool) []string {
 	var legs [proxier.Origins]leg
 	for o, r := range f.From {
-		if chain := c.pools[r.Pool]; chain.Name != "" {
-			legs[o] = leg{chain.Name, r.Masquerade && !marked[o]}
+		if c.leads(f, proxier.Origin(o)) {
+			legs[o] = leg{c.poolName(r.Pool), r.Masquerade && !marked[o]}
 		}
 	}
 	pod, node, outside := legs[proxier.FromPod], legs[proxier.FromNode], legs[proxier.FromOutside]

@@ -66,7 +66,7 @@ func TestStandInRules(t *testing.T) {
 		}
 		bare := *s
 		bare.Frontends = without
-		plain := compile(inputOf(&bare, tc.v6), Options{}, nil).nat
+		plain := compile(nil, inputOf(&bare, tc.v6), Options{}).nat().tableOf()
 		for _, c := range plain.Chains {
 			if c.Name != "PREROUTING" && !sameChain(c, *nat.Chain(c.Name)) {
 				t.Errorf("%s is another without a stand-in", c.Name)

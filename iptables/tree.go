@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"net/netip"
+	"sort"
 	"strconv"
 
 	"github.com/fairway-lb/fairway/iptables/restore"
@@ -34,6 +35,15 @@ type entry struct {
 	chains []restore.Chain
 }
 
+// rulesOf returns the rules of entries, one after the other.
+func rulesOf(entries []entry) []string {
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.rules...)
+	}
+	return out
+}
+
 // A tree makes a dispatch tree: chains that take a packet to the entries it may match, in a
 // number of rules that grows with the logarithm of the number of entries.
 //
@@ -41,7 +51,7 @@ type entry struct {
 // inner chain sends packets to its children with goto, so that the end of any chain returns to
 // the rule after the one that jumped to the root. The tree is a pure function of the set of
 // entries: however the set came about, the chains are the same; and an entry that comes or goes
-// changes the chains on its own path only.
+// changes the chains on its own path only, so that no others need to be made.
 type tree struct {
 	root   string // name of the root chain; the others are called prefix + hash
 	prefix string
@@ -51,45 +61,61 @@ type tree struct {
 
 // build returns the chains of the tree over entries, which are sorted by compareEntries. The
 // root chain exists even if there are no entries.
-func (t *tree) build(entries []entry) []restore.Chain {
-	t.node(t.root, entries, 0)
+func (t *tree) build(entries []entry) []restore.Chain { return t.part(entries, nil, nil) }
+
+// part returns the chains of the tree over entries that the tree over other, built alike, may not
+// have, or have otherwise. differ are those that are not in both, sorted like them.
+func (t *tree) part(entries, other, differ []entry) []restore.Chain {
+	if len(differ) > 0 || len(other) == 0 {
+		t.node(t.root, entries, other, differ, 0)
+	}
 	return t.chains
 }
 
-func compareEntries(a, b entry) int {
-	return cmp.Or(a.key.Addr.Compare(b.key.Addr), cmp.Compare(a.key.Protocol, b.key.Protocol),
-		cmp.Compare(a.key.Port, b.key.Port))
+func compareEntries(a, b entry) int { return compareKeys(a.key, b.key) }
+
+// compareKeys orders as the levels of a tree do.
+func compareKeys(a, b proxier.FrontendKey) int {
+	return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
 }
 
-func (t *tree) node(name string, entries []entry, depth int) {
+// node makes the chain of that name, and those below it. other are the entries that a chain of that
+// name and depth has to find in the other tree; see part.
+func (t *tree) node(name string, entries, other, differ []entry, depth int) {
 	at := len(t.chains)
 	t.chains = append(t.chains, restore.Chain{Name: name})
-	var rules []string
-	if len(entries) <= leafSize || depth == maxDepth {
-		for _, e := range entries {
-			rules = append(rules, e.rules...)
-		}
-		t.chains[at].Rules = rules
+	if isLeaf(entries, depth) {
+		t.chains[at].Rules = rulesOf(entries)
 		return
 	}
-	by := splitBetween(entries[0].key, entries[len(entries)-1].key)
+	var rules []string
+	by := splitOf(entries)
+	alike := !isLeaf(other, depth) && splitOf(other) == by
 	for len(entries) > 0 {
-		n := 1
-		for n < len(entries) && by.same(entries[0].key, entries[n].key) {
-			n++
+		key := entries[0].key
+		run := by.run(entries, key)
+		entries = entries[len(run):]
+		if len(run) == 1 && len(run[0].rules) == 1 {
+			rules = append(rules, run[0].rules[0]) // a chain of one rule costs more than it saves
+			continue
 		}
-		if n == 1 && len(entries[0].rules) == 1 {
-			rules = append(rules, entries[0].rules[0]) // a chain of one rule costs more than it saves
-		} else {
-			match := by.match(t.flag, entries[0].key)
-			child := t.prefix + hash(t.prefix, by.scope(entries[0].key), match)
-			rules = append(rules, match+" -g "+child)
-			t.node(child, entries[:n], depth+1)
+		match := by.match(t.flag, key)
+		child := t.prefix + hash(t.prefix, by.scope(key), match)
+		rules = append(rules, match+" -g "+child)
+		var others, differs []entry
+		if alike {
+			others, differs = by.run(other, key), by.run(differ, key)
+			if len(differs) == 0 {
+				continue // the other tree has the same child
+			}
 		}
-		entries = entries[n:]
+		t.node(child, run, others, differs, depth+1)
 	}
 	t.chains[at].Rules = rules
 }
+
+// isLeaf reports whether a chain holds the rules of entries itself.
+func isLeaf(entries []entry, depth int) bool { return len(entries) <= leafSize || depth == maxDepth }
 
 // A split divides sorted keys into runs: by a prefix of their addresses, by protocol, or by a
 // prefix of their ports. Exactly one field is set.
@@ -99,8 +125,9 @@ type split struct {
 	portBits int
 }
 
-// splitBetween returns the coarsest split that separates two keys.
-func splitBetween(a, b proxier.FrontendKey) split {
+// splitOf returns the coarsest split that separates some of the keys of sorted entries.
+func splitOf(entries []entry) split {
+	a, b := entries[0].key, entries[len(entries)-1].key
 	// The next odd number, or the last bit.
 	level := func(common, width int) int { return min(common-(common+1)%levelBits+levelBits, width) }
 	switch {
@@ -117,10 +144,19 @@ func (s split) same(a, b proxier.FrontendKey) bool {
 	switch {
 	case s.addrBits > 0:
 		return commonBits(a.Addr, b.Addr) >= s.addrBits
-	case s.protocol:
-		return a.Protocol == b.Protocol
+	case a.Addr != b.Addr || a.Protocol != b.Protocol:
+		return false
 	}
-	return (a.Port^b.Port)>>(16-s.portBits) == 0
+	return s.protocol || (a.Port^b.Port)>>(16-s.portBits) == 0
+}
+
+// run returns the entries, of sorted ones, that are in the same run as k.
+func (s split) run(entries []entry, k proxier.FrontendKey) []entry {
+	start := sort.Search(len(entries), func(i int) bool {
+		return s.same(entries[i].key, k) || compareKeys(entries[i].key, k) > 0
+	})
+	entries = entries[start:]
+	return entries[:sort.Search(len(entries), func(i int) bool { return !s.same(entries[i].key, k) })]
 }
 
 // match returns the test for the run that k is in.

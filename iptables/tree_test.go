@@ -3,12 +3,12 @@ package iptables
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/fairway-lb/fairway/iptables/restore"
@@ -20,7 +20,7 @@ import (
 // is longer than it must be.
 func TestTreeFindsEveryEntry(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		keys := rapid.SliceOfNDistinct(rapid.Custom(drawKey), 0, 200, func(k proxier.FrontendKey) proxier.FrontendKey { return k }).Draw(t, "keys")
+		keys := drawKeys(t)
 		var entries []entry
 		for _, k := range keys {
 			to := netip.AddrPortFrom(podAddrs[false][0], k.Port)
@@ -52,6 +52,12 @@ func TestTreeFindsEveryEntry(t *testing.T) {
 			}
 		}
 	})
+}
+
+// drawKeys draws up to 200 keys, mostly many.
+func drawKeys(t *rapid.T) []proxier.FrontendKey {
+	n := rapid.IntRange(0, 200).Draw(t, "number of keys")
+	return rapid.SliceOfNDistinct(rapid.Custom(drawKey), n, n, func(k proxier.FrontendKey) proxier.FrontendKey { return k }).Draw(t, "keys")
 }
 
 // drawKey draws keys that crowd: few addresses, few ports, close to each other.
@@ -98,25 +104,63 @@ func TestTreeDepth(t *testing.T) {
 	}
 }
 
-// TestCompileIsCanonical: rules depend on the set of frontends, not on how it came about.
-func TestCompileIsCanonical(t *testing.T) {
-	place := placements()["random"]
-	want := services(300, false, place)
-	b := family{}
-	r := rand.New(rand.NewPCG(3, 4))
-	var known map[poolKey]restore.Chain
-	for range 5 { // other snapshots first, through the same cache
-		s := *want
-		s.Frontends = slices.DeleteFunc(slices.Clone(want.Frontends), func(*proxier.Frontend) bool { return r.IntN(2) == 0 })
-		known = compile(inputOf(&s, false), b.options, known).pools
-	}
-	got := compile(inputOf(want, false), b.options, known)
-	if diff := cmp.Diff(compile(inputOf(want, false), b.options, nil).ruleset(), got.ruleset()); diff != "" {
-		t.Errorf("(-fresh +through the cache):\n%s", diff)
-	}
-	if len(got.pools) != 300 {
-		t.Errorf("%d pools in the cache, want 300", len(got.pools))
-	}
+// TestTreePart: of two trees, the parts that may not be alike, taken out of one and put in from the
+// other, make the one into the other.
+func TestTreePart(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		keys := drawKeys(t)
+		differs := rapid.SampledFrom([]func(proxier.FrontendKey) bool{
+			func(proxier.FrontendKey) bool { return true },
+			func(proxier.FrontendKey) bool { return rapid.IntRange(0, 20).Draw(t, "one in 20") == 0 },
+			func(k proxier.FrontendKey) bool { return k.Addr.As4()[1] == 1 }, // so that roots differ
+			func(k proxier.FrontendKey) bool { return k.Addr.As4()[3] >= 16 },
+			func(k proxier.FrontendKey) bool { return k.Port >= 1<<15 },
+			func(k proxier.FrontendKey) bool { return k.Protocol != proxier.TCP },
+		}).Draw(t, "what differs")
+		how := rapid.SampledFrom([][]int{{0}, {1}, {2}, {0, 1, 2}}).Draw(t, "how")
+		var a, b, differ []entry
+		for _, k := range keys {
+			e := entry{key: k, rules: []string{keyMatch(k) + " -j ACCEPT"}}
+			if !differs(k) {
+				a, b = append(a, e), append(b, e)
+				continue
+			}
+			differ = append(differ, e)
+			switch how[rapid.IntRange(0, len(how)-1).Draw(t, "which")] {
+			case 0:
+				a = append(a, e)
+			case 1:
+				b = append(b, e)
+			case 2:
+				a = append(a, e)
+				b = append(b, entry{key: k, rules: append([]string{keyMatch(k) + " -j RETURN"}, e.rules...)})
+			}
+		}
+		for _, l := range [][]entry{a, b, differ} {
+			slices.SortFunc(l, compareEntries)
+		}
+		part := func(entries, other []entry) []restore.Chain {
+			tr := tree{root: "root", prefix: addressPrefix, flag: "-d"}
+			return tr.part(entries, other, differ)
+		}
+		got := map[string][]string{}
+		for _, c := range part(a, nil) {
+			got[c.Name] = c.Rules
+		}
+		for _, c := range part(a, b) {
+			delete(got, c.Name)
+		}
+		for _, c := range part(b, a) {
+			got[c.Name] = c.Rules
+		}
+		want := map[string][]string{}
+		for _, c := range part(b, nil) {
+			want[c.Name] = c.Rules
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+	})
 }
 
 func TestProbability(t *testing.T) {

@@ -16,16 +16,20 @@ func Diff(old, now *Snapshot) iter.Seq2[*Frontend, *Frontend] {
 		if now != nil {
 			b = now.Frontends
 		}
-		for len(a) > 0 || len(b) > 0 {
+		for {
+			same := 0 // mostly thousands
+			for same < min(len(a), len(b)) && a[same] == b[same] {
+				same++
+			}
+			a, b = a[same:], b[same:]
 			var x, y *Frontend
 			switch {
+			case len(a)+len(b) == 0:
+				return
 			case len(b) == 0:
 				x, a = a[0], a[1:]
 			case len(a) == 0:
 				y, b = b[0], b[1:]
-			case a[0] == b[0]:
-				a, b = a[1:], b[1:]
-				continue
 			default:
 				switch c := a[0].Compare(b[0].FrontendKey); {
 				case c < 0:
