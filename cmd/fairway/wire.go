@@ -167,9 +167,12 @@ func (p *proxy) run(ctx context.Context) error {
 	loop := &proxier.Loop{Feed: p.feed, Backend: p.backend, MinInterval: p.minSync, Resync: p.sync,
 		Applied: func(a proxier.Applied) { p.applied(ctx, a) }, Log: p.log}
 	if p.dns != nil {
-		loop.Applying = p.dns.gate.Applying
+		loop.Applying = func(want *proxier.Snapshot) {
+			p.dns.filter.Learn(want)
+			p.dns.gate.Applying(want)
+		}
 		g.Go(func() error { return p.dns.run(ctx, p.bindHardFail) })
-		part(func(ctx context.Context) { p.dns.filter.Follow(ctx, &p.dns.inForce) })
+		part(p.dns.filter.Run)
 		part(func(ctx context.Context) { p.dns.hold.Follow(ctx, &p.dns.inForce) })
 		if p.dns.service.Name != "" {
 			p.dns.watch(ctx)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,9 +18,11 @@ import (
 // at all, nobody of that family is a stranger. It is safe for concurrent use.
 type Clients struct {
 	more  []netip.Prefix
-	asked [2]bool // IPv4, IPv6: the resolver listens
 	log   *slog.Logger
 	known atomic.Pointer[insiders]
+
+	mu    sync.Mutex // over changes of known
+	quiet [2]bool    // IPv4, IPv6: the resolver does not listen, or it was said that anyone may ask
 }
 
 // insiders are what the answer depends on. They do not change.
@@ -29,44 +32,53 @@ type insiders struct {
 	local  map[netip.Addr]bool
 }
 
-// NewClients returns Clients that let in, until [Clients.Follow] knows pods, the node itself and those
-// whose addresses are in more. Addrs are where the resolver listens. Nil for log means slog.Default.
+// NewClients returns Clients that let in, until [Clients.Learn] is told of pods, the node itself and
+// those whose addresses are in more. Addrs are where the resolver listens. Nil for log means
+// slog.Default.
 func NewClients(addrs []netip.AddrPort, more []netip.Prefix, log *slog.Logger) *Clients {
 	if log == nil {
 		log = slog.Default()
 	}
-	c := &Clients{more: more, log: log}
+	c := &Clients{more: more, log: log, quiet: [2]bool{true, true}}
 	for _, a := range addrs {
-		c.asked[family(a.Addr())] = true
+		c.quiet[family(a.Addr())] = false
 	}
 	c.known.Store(&insiders{ranges: more, local: localAddrs()})
 	return c
 }
 
+// Learn takes the pods' range from a snapshot. It is for the moment before the kernel is made to
+// implement it: a pod that is led here and not known yet would have asked in vain.
+func (c *Clients) Learn(s *proxier.Snapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := *c.known.Load()
+	k.ranges = slices.Concat(c.more, s.Node.Pods.Prefixes)
+	for i, name := range []string{"IPv4", "IPv6"} {
+		k.open[i] = len(s.Node.Pods.For(i == 1).Prefixes) == 0
+		if k.open[i] && !c.quiet[i] {
+			c.quiet[i] = true
+			c.log.Warn("anyone may ask the node's resolver: the range of the pods is not known", "family", name)
+		}
+	}
+	c.known.Store(&k)
+}
+
 // localInterval is how often the node's own addresses are looked up.
 const localInterval = 5 * time.Second
 
-// Follow learns the pods' range from the snapshots of feed, and the node's own addresses, until ctx is
-// done.
-func (c *Clients) Follow(ctx context.Context, feed *proxier.Feed) {
-	quiet := [2]bool{!c.asked[0], !c.asked[1]}
+// Run learns the node's own addresses, until ctx is done.
+func (c *Clients) Run(ctx context.Context) {
 	for {
-		s, changed := feed.Current()
-		if s != nil {
-			k := &insiders{ranges: slices.Concat(c.more, s.Node.Pods.Prefixes), local: localAddrs()}
-			for i, name := range []string{"IPv4", "IPv6"} {
-				k.open[i] = len(s.Node.Pods.For(i == 1).Prefixes) == 0
-				if k.open[i] && !quiet[i] {
-					quiet[i] = true
-					c.log.Warn("anyone may ask the node's resolver: the range of the pods is not known", "family", name)
-				}
-			}
-			c.known.Store(k)
-		}
+		local := localAddrs()
+		c.mu.Lock()
+		k := *c.known.Load()
+		k.local = local
+		c.known.Store(&k)
+		c.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return
-		case <-changed:
 		case <-time.After(localInterval):
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/fairway-lb/fairway/proxier"
 )
@@ -31,16 +30,10 @@ func TestClients(t *testing.T) {
 	for text, want := range map[string]bool{"10.244.1.1": false, "198.51.100.1": false, "192.0.2.7": true, own: true, "127.0.0.1": true, "2001:db8::1": false, "fe80::2%eth0": true} {
 		expect("at first", text, want)
 	}
-	feed := new(proxier.Feed)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); c.Follow(ctx, feed) }()
-	feed.Publish(&proxier.Snapshot{Node: &proxier.Node{Pods: proxier.PodMatch{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}}})
-	for deadline := time.Now().Add(patience); !c.Allowed(netip.MustParseAddr("10.244.1.1")); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("pods may not ask")
-		}
-	}
+	go func() { defer close(done); c.Run(ctx) }()
+	c.Learn(&proxier.Snapshot{Node: &proxier.Node{Pods: proxier.PodMatch{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}}})
 	for text, want := range map[string]bool{"10.244.1.1": true, "198.51.100.1": false, "192.0.2.7": true, own: true, "2001:db8::1": true} {
 		expect("pods of IPv4 are known", text, want)
 	}
