@@ -123,7 +123,8 @@ func (s *nodeStage) ask(from, network, server, name string) (ttl int, err error)
 	return s.askFor(patience, from, network, server, name)
 }
 
-// askFor is ask with another bound.
+// askFor is ask with another bound: who asks again until the answer is right must not wait for one
+// that never comes.
 func (s *nodeStage) askFor(wait time.Duration, from, network, server, name string) (ttl int, err error) {
 	err = s.In(from, func() error {
 		c, err := net.DialTimeout(network, server, wait)
@@ -147,7 +148,7 @@ func (s *nodeStage) answeredBy(when string, want int) {
 		for _, server := range dnsVIPs {
 			for _, network := range []string{"udp", "tcp"} {
 				s.eventually(fmt.Sprintf("%s: TTL of an answer to %s from %s over %s", when, from, server, network), strconv.Itoa(want), func() string {
-					ttl, err := s.ask(from, network, server, askedName)
+					ttl, err := s.askFor(exchangeTime, from, network, server, askedName)
 					if err != nil {
 						return err.Error()
 					}
@@ -493,7 +494,7 @@ func TestNodeDNSCluster(t *testing.T) {
 	for name, want := range map[string]bool{"web.shop.svc.cluster.local.": true, "crew.shop.svc.cluster.local.": true, "green.shop.svc.cluster.local.": true,
 		"web.none.svc.cluster.local.": false, "green.shop.svc.green.test.": true, "web.shop.svc.green.test.": false} {
 		s.eventually(name, strconv.FormatBool(want), func() string {
-			ttl, err := n.ask(demoClient, "udp", "192.168.10.1:53", name)
+			ttl, err := n.askFor(exchangeTime, demoClient, "udp", "192.168.10.1:53", name)
 			if err != nil {
 				return err.Error()
 			}
@@ -516,7 +517,7 @@ func (s *stage) strangers(n *nodeStage) {
 	s.t.Helper()
 	const at, name = "192.168.10.1:53", "web.shop.svc.cluster.local."
 	s.eventually("a pod asks", "7", func() string {
-		ttl, err := n.ask(demoClient, "udp", at, name)
+		ttl, err := n.askFor(exchangeTime, demoClient, "udp", at, name)
 		if err != nil {
 			return err.Error()
 		}
