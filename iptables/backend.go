@@ -20,8 +20,9 @@ type Backend struct {
 }
 
 var (
-	_ proxier.Backend  = (*Backend)(nil)
-	_ proxier.Observer = (*Backend)(nil)
+	_ proxier.Backend     = (*Backend)(nil)
+	_ proxier.Observer    = (*Backend)(nil)
+	_ proxier.RuleCounter = (*Backend)(nil)
 )
 
 // New returns a backend for this network namespace. It looks for the tools and reads one sysctl,
@@ -98,6 +99,16 @@ func sumOf(a, b proxier.Changes) proxier.Changes {
 		Removed: a.Removed + b.Removed, Lines: a.Lines + b.Lines, Full: a.Full || b.Full}
 }
 
+// Rules counts rules, those that lead from built-in chains to ours among them.
+func (b *Backend) Rules() (out []proxier.RuleCount) {
+	for _, f := range b.families {
+		for i, s := range []*state{&f.filter, &f.nat} {
+			out = append(out, proxier.RuleCount{Table: tables[i], IPv6: f.kernel.tool.V6(), Kept: s.count(), Written: f.written[tables[i]]})
+		}
+	}
+	return out
+}
+
 // Invalidate makes the next Apply read the tables.
 func (b *Backend) Invalidate() {
 	for _, f := range b.families {
@@ -147,6 +158,7 @@ type family struct {
 	// differ by refusals.
 	wanted, last input
 	refusals     refusals
+	written      map[string]int // rules by table, since the last Apply began
 	// have is what nat, filter and deny are of; nil if they are of nothing that was compiled.
 	have *compiled
 }
@@ -154,11 +166,12 @@ type family struct {
 // apply programs wanted but for what f.refusals holds afterwards.
 func (f *family) apply(ctx context.Context, wanted input) (proxier.Changes, error) {
 	var ch proxier.Changes
+	f.written = map[string]int{}
 	if !f.known {
+		ch.Full = true
 		if err := f.read(ctx); err != nil {
 			return ch, err
 		}
-		ch.Full = true
 	} else if f.wanted.equal(wanted) {
 		return ch, nil
 	}
@@ -237,6 +250,7 @@ func (f *family) write(ctx context.Context, have *state, p patch, ch *proxier.Ch
 		return err
 	}
 	have.adopt(e)
+	f.written[p.table] += e.changes.Lines
 	*ch = sumOf(*ch, e.changes)
 	return nil
 }
@@ -285,6 +299,7 @@ func (f *family) fillNAT(ctx context.Context, p patch, ch *proxier.Changes) erro
 	}
 	for _, c := range pools {
 		f.nat.put(c)
+		f.written[p.table] += len(c.Rules)
 		ch.Lines += len(c.Rules)
 	}
 	return nil

@@ -10,31 +10,39 @@ import (
 	"github.com/fairway-lb/fairway/proxier"
 )
 
-// A state is what is known of one table in the kernel: of our chains a hash each, so that ten
+// A state is what is known of one table in the kernel: of our chains a sum each, so that ten
 // thousand Services need not be remembered as text.
 type state struct {
-	chains map[string]uint64
+	chains map[string]chainSum
 	// jumps are our rules in built-in chains, in order.
 	jumps map[string][]string
 	// pinned are our chains that somebody else's rules refer to: they cannot be deleted.
 	pinned map[string]bool
+
+	rules int // in chains
+}
+
+// A chainSum stands for the rules of a chain.
+type chainSum struct {
+	hash  uint64
+	rules int
 }
 
 var seed = maphash.MakeSeed()
 
-func sum(rules []string) uint64 {
+func sum(rules []string) chainSum {
 	var h maphash.Hash
 	h.SetSeed(seed)
 	for _, r := range rules {
 		h.WriteString(r)
 		h.WriteByte('\n')
 	}
-	return h.Sum64()
+	return chainSum{h.Sum64(), len(rules)}
 }
 
 // stateOf extracts what is ours from a table as it was read.
 func stateOf(t restore.Table) state {
-	s := state{chains: map[string]uint64{}, jumps: map[string][]string{}, pinned: map[string]bool{}}
+	s := state{chains: map[string]chainSum{}, jumps: map[string][]string{}, pinned: map[string]bool{}}
 	for _, c := range t.Chains {
 		if c.Policy == "" && isOurs(t.Name, c.Name) {
 			s.put(c)
@@ -166,10 +174,26 @@ func (s *state) adopt(e edit) {
 }
 
 // put remembers a chain.
-func (s *state) put(c restore.Chain) { s.chains[c.Name] = sum(c.Rules) }
+func (s *state) put(c restore.Chain) {
+	s.drop(c.Name)
+	s.chains[c.Name] = sum(c.Rules)
+	s.rules += len(c.Rules)
+}
 
 // drop forgets a chain.
-func (s *state) drop(name string) { delete(s.chains, name) }
+func (s *state) drop(name string) {
+	s.rules -= s.chains[name].rules
+	delete(s.chains, name)
+}
+
+// count returns how many rules of ours a table has.
+func (s *state) count() int {
+	n := s.rules
+	for _, rules := range s.jumps {
+		n += len(rules)
+	}
+	return n
+}
 
 // scriptOf writes a transaction: chains to write as a whole, chains to delete, and rules of
 // built-in chains to delete and to insert.

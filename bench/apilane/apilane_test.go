@@ -63,6 +63,7 @@ func TestFollowsTheAPIServer(t *testing.T) {
 		`rest_client_requests_total{code="<error>",host="` + host + `",method="GET"} `,
 		`rest_client_request_duration_seconds_count{host="` + host + `",verb="GET"} `,
 		`rest_client_response_size_bytes_count{host="` + host + `",verb="GET"} `,
+		`kubeproxy_sync_proxy_rules_iptables_total{ip_family="IPv4",table="nat"} `,
 		"fairway_watch_staleness_seconds 0\n",
 	} {
 		if !strings.Contains(page, series) {
