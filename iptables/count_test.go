@@ -2,11 +2,13 @@ package iptables
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fairway-lb/fairway/iptables/restore"
 	"github.com/fairway-lb/fairway/proxier"
 )
 
@@ -65,4 +67,19 @@ func TestRuleCount(t *testing.T) {
 		check("a restart", s)
 		check("nothing", &proxier.Snapshot{Revision: 2, Node: s.Node})
 	})
+}
+
+// TestFailedRead: an Apply that could not read the kernel says that it had to.
+func TestFailedRead(t *testing.T) {
+	inNamespace(t)
+	no := errors.New("no")
+	b := newBackend(t, Options{Variant: restore.NFT, IPv4: true, Intercept: func(op, _ string) error {
+		if op == "iptables-save" {
+			return no
+		}
+		return nil
+	}})
+	if ch, err := b.Apply(context.Background(), example()); !errors.Is(err, no) || !ch.Full {
+		t.Errorf("%+v, %v", ch, err)
+	}
 }
