@@ -94,7 +94,7 @@ func (f *follower) apply(t interface {
 		if reflect.DeepEqual(want, got) { // twenty times as fast
 			return
 		}
-		o = append(o, cmp.AllowUnexported(entry{}, state{}), cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty())
+		o = append(o, cmp.AllowUnexported(entry{}, state{}, chainSum{}), cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty())
 		if d := cmp.Diff(want, got, o...); d != "" {
 			t.Fatalf("%s (-of all +after the change):\n%s", what, d)
 		}
