@@ -63,10 +63,12 @@ func TestNarrow(t *testing.T) {
 	l := &load{stop: make(chan struct{})}
 	for _, proto := range []string{"udp", "tcp"} {
 		l.running.Go(func() {
-			_ = lab.In("a", func() error {
+			if err := lab.In("a", func() error {
 				l.ask(t, proto, pod.String(), "www.example.", func(m *dnswire.Msg) bool { return len(m.Answer) == 1 })
 				return nil
-			})
+			}); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 	for range 5 {

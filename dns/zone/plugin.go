@@ -135,8 +135,8 @@ func (f *follower) chain(ctx context.Context, name string, path []string) (out [
 }
 
 // lookup asks the whole server for a name outside of the zone. An answer that fails is a failure
-// here too, so that the client tries again (RFC 6604), and a denial is one (RFC 2308, 2.1). Where nobody can be asked the CNAME is all
-// there is to say.
+// here too, so that the client tries again (RFC 6604), and a denial is one (RFC 2308, 2.1). Where
+// nobody can be asked the CNAME is all there is to say.
 func (f *follower) lookup(ctx context.Context, target string) []dnswire.RR {
 	if f.z.opts.Resolver == nil {
 		return nil

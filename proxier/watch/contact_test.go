@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,16 +22,7 @@ import (
 )
 
 // A logbook keeps lines of log without their times.
-type logbook struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (b *logbook) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.out.Write(p)
-}
+type logbook struct{ logBuffer }
 
 func (b *logbook) log(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -45,9 +34,7 @@ func (b *logbook) log(level slog.Level) *slog.Logger {
 }
 
 func (b *logbook) lines() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Collect(strings.Lines(b.out.String()))
+	return slices.Collect(strings.Lines(b.String()))
 }
 
 const (
@@ -69,7 +56,7 @@ func TestContact(t *testing.T) {
 			if diff := cmp.Diff(lines, book.lines()); diff != "" {
 				t.Errorf("after %v (-want +got):\n%s", c.staleness(), diff)
 			}
-			book.out.Reset()
+			book.b.Reset()
 		}
 		retry := func(d time.Duration) {
 			for end := time.Now().Add(d); time.Now().Before(end); {
@@ -114,7 +101,7 @@ func TestContact(t *testing.T) {
 		if n := len(book.lines()); n < 18 || n > 22 {
 			t.Errorf("%d lines in ten minutes of coming and going", n)
 		}
-		book.out.Reset()
+		book.b.Reset()
 
 		time.Sleep(time.Hour)
 		a.ended()
@@ -126,7 +113,7 @@ func TestContact(t *testing.T) {
 		if d := c.staleness(); d != 0 {
 			t.Errorf("staleness %v of what is not wanted", d)
 		}
-		book.out.Reset()
+		book.b.Reset()
 		done, cancel := context.WithCancel(ctx)
 		cancel()
 		b.ended()
@@ -207,7 +194,7 @@ func TestLibraryLog(t *testing.T) {
 	if got := book.lines()[0]; !strings.HasSuffix(got, " err=\"no route\"\n") {
 		t.Errorf("the loss is told with %s", got)
 	}
-	book.out.Reset()
+	book.b.Reset()
 	log := slog.New(&library{book.log(slog.LevelInfo).Handler(), l.noted}).With("by", "client")
 	log.Info("started")
 	log.Error("unhandled", "err", fmt.Errorf("list: %w", known))
